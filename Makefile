@@ -1,0 +1,43 @@
+# Every target sets up what it needs first; once that is done, it costs a fraction of a second.
+.DEFAULT_GOAL := help
+.PHONY: help setup drill test prove lint lock doctor clean
+
+PYTHON ?= python3
+SCENARIO ?=
+UV := .cache/uv/bin/uv
+COMPILE := $(UV) pip compile --quiet --generate-hashes --python-version 3.11 --custom-compile-command "make lock"
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+setup: ## environments, data, Prometheus and the model (3 GB, about 2 minutes the first time)
+	@$(PYTHON) lab/bootstrap.py
+
+drill: setup ## start a drill: the first scenario, or SCENARIO=its-name
+	.venv/bin/lab start $(SCENARIO)
+
+test: lint ## lint, then every test
+	.venv/bin/pytest
+
+prove: setup ## run the controls that prove SCENARIO, or every scenario
+	.venv/bin/lab prove $(or $(SCENARIO),--all)
+
+lint: setup ## style and format of the code
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+
+doctor: setup ## say what is wrong with this machine or this set-up
+	.venv/bin/lab doctor
+
+lock: $(UV) ## pin the packages of pyproject.toml in requirements/*.lock
+	$(COMPILE) pyproject.toml --group test --group build --no-emit-package llm-design-lab -o requirements/lab.lock
+	$(COMPILE) --group engine -o requirements/engine.lock
+	$(COMPILE) --group data --no-deps -o requirements/data.lock
+
+$(UV):
+	$(PYTHON) -m venv .cache/uv
+	.cache/uv/bin/pip install --quiet uv==0.13.9
+
+clean: ## stop the drill, then remove environments, caches and runs
+	-@[ ! -x .venv/bin/lab ] || .venv/bin/lab stop
+	rm -rf .venv .cache runs .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,1 @@
+"""The harness around the stack: what makes a drill out of a running system."""

@@ -1,0 +1,149 @@
+"""What this machine can do: its speed, the capacity for a scenario's requests, and the healthy run's figures.
+
+Measured once per scenario and machine, on the healthy configuration, kept in `.cache/baselines/`.
+"""
+
+import hashlib
+import json
+import platform
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from lab import drill, workspace
+from lab.anchor import measure as measure_anchor
+from lab.code import code_digest
+from lab.drill import Progress, plan_for
+from lab.host import HostMeter
+from lab.measure import load_figures, metric_figures, wait_scraped
+from lab.paths import CACHE
+from lab.recording import record
+from lab.run import Run, RunError
+from lab.runtime.control import supervisor_pid
+from lab.scenario import Load, Scenario
+from lab.traffic import delivery, send
+from loadtests.plan import Plan
+from loadtests.rows import read_rows
+
+BASELINES = CACHE / "baselines"
+CONCURRENCY = 16  # in flight while capacity is measured: what the engine runs at once
+CAPACITY_SECONDS, WARM_SECONDS, HEALTHY_SECONDS, ANCHOR_SECONDS = 16, 4, 30, 4
+QUIET_SHARE = 0.10  # CPU outside, above which nothing is calibrated
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """The healthy run of one scenario on this machine."""
+
+    schema: int
+    key: str
+    machine: dict[str, Any]
+    made: float  # unix seconds
+    anchor: float  # rounds per second
+    capacity: float  # requests/s that the healthy stack completes at saturation
+    figures: dict[str, float | None]
+    costs: dict[str, float | None]
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def machine() -> dict[str, Any]:
+    """What identifies this machine, as far as speed goes."""
+    model = next(
+        (line.split(":", 1)[1].strip() for line in _cpuinfo() if line.startswith("model name")), platform.processor()
+    )
+    return {"cpu": model, "cores": psutil.cpu_count(), "memory_gib": round(psutil.virtual_memory().total / 2**30)}
+
+
+def _cpuinfo() -> list[str]:
+    path = Path("/proc/cpuinfo")
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def rate(load: Load, baseline: Baseline) -> float:
+    """The load in requests/s on this machine."""
+    return round(load.rate * (baseline.capacity if load.unit == "capacity" else 1.0), 3)
+
+
+def key_of(scenario: Scenario) -> str:
+    """What a baseline holds for: this healthy configuration, these checks, this code, this machine."""
+    parts = [scenario.digest, code_digest(), json.dumps(machine(), sort_keys=True)]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def stored(scenario: Scenario) -> Baseline | None:
+    """The baseline that still holds, or None."""
+    path = BASELINES / f"{scenario.id}.json"
+    try:
+        baseline = Baseline(**json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+    return baseline if baseline.key == key_of(scenario) else None
+
+
+def calibrate(scenario: Scenario, progress: Progress) -> Baseline:
+    """Start the healthy stack, measure, stop it; raises RunError when the machine is too busy or too slow for it."""
+    progress("measuring this machine with the healthy configuration (about 90 s, once)")
+    run = drill.start(scenario, workspace.healthy(scenario), purpose="baseline", practice_rate=0.0, progress=progress)
+    try:
+        baseline = measure(run, scenario, progress)
+    finally:
+        drill.stop(run)
+    BASELINES.mkdir(parents=True, exist_ok=True)
+    path = BASELINES / f"{scenario.id}.json"
+    path.write_text(json.dumps(baseline.as_dict(), indent=1) + "\n")
+    return baseline
+
+
+def measure(run: Run, scenario: Scenario, progress: Progress) -> Baseline:
+    """The baseline from `run`, which serves the healthy configuration."""
+    load = scenario.public.load.grading
+    meter = HostMeter(lambda: [pid for pid in (supervisor_pid(run),) if pid]).start()
+    progress("measuring the machine's speed")
+    anchor = measure_anchor(ANCHOR_SECONDS)
+    progress(f"measuring the capacity: {CONCURRENCY} requests in flight for {CAPACITY_SECONDS} s")
+    capacity = _capacity(run, load)
+    progress(f"capacity {capacity:.2f} requests/s; recording the healthy run ({HEALTHY_SECONDS} s)")
+    healthy = plan_for(load, rate=load.rate * (capacity if load.unit == "capacity" else 1), seconds=HEALTHY_SECONDS,
+                       split="calibration")  # fmt: skip
+    figures, costs = _healthy(run, scenario, healthy)
+    use = meter.stop()
+    if use.outside_share + use.steal_share > QUIET_SHARE:
+        raise RunError(
+            f"other programs used {use.outside_share + use.steal_share:.0%} of this machine while it was measured "
+            f"(at most {QUIET_SHARE:.0%}): close them and start again"
+        )
+    return Baseline(1, key_of(scenario), machine(), time.time(), anchor, capacity, figures, costs)
+
+
+def _capacity(run: Run, load: Load) -> float:
+    """Completed requests per second with CONCURRENCY in flight, after WARM_SECONDS."""
+    folder = run.new_check()
+    plan = plan_for(load, rate=100.0, seconds=CAPACITY_SECONDS, split="calibration", mode="closed",
+                    concurrency=CONCURRENCY)  # fmt: skip
+    send(run, plan, folder, "capacity", watch=lambda rows, elapsed: elapsed > CAPACITY_SECONDS + 1)
+    ends = [row.end for row in read_rows(folder / "rows.jsonl").rows if row.outcome == "ok" and row.end is not None]
+    done = [end for end in ends if WARM_SECONDS < end <= CAPACITY_SECONDS]
+    if len(done) < 5:
+        raise RunError(f"only {len(done)} requests were answered in {CAPACITY_SECONDS} s: see {run.logs} and {folder}")
+    return len(done) / (CAPACITY_SECONDS - WARM_SECONDS)
+
+
+def _healthy(run: Run, scenario: Scenario, plan: Plan) -> tuple[dict[str, float | None], dict[str, float | None]]:
+    folder = run.new_check()
+    start = time.time()
+    send(run, plan, folder, "healthy")
+    wait_scraped()
+    end = time.time()
+    rows = read_rows(folder / "rows.jsonl")
+    if problem := delivery(folder, plan, rows).problem:
+        raise RunError(f"the healthy run proves nothing: {problem}; start again on a quiet machine")
+    metrics = metric_figures(run, scenario.public, start, end)
+    if metrics["problem"]:
+        raise RunError(f"the healthy run has no metrics: {metrics['problem']}")
+    record(run.prometheus_url, start, end, ["gateway", "llm", "loadgen"], folder / "recording.json.gz")
+    return load_figures(rows.rows, plan.header.requests, scenario.public.objectives), metrics["costs"]

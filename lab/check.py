@@ -1,0 +1,122 @@
+"""One graded load: fresh traffic on the stack as it is, everything that a grade needs written into a folder."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from lab import workspace
+from lab.anchor import measure as measure_anchor
+from lab.calibrate import Baseline, rate
+from lab.code import code_digest
+from lab.drill import Progress, plan_for
+from lab.grade import Grade, grade
+from lab.host import HostMeter
+from lab.measure import metric_figures, probe_figures, tenant_key, wait_scraped
+from lab.run import Run
+from lab.runtime import control
+from lab.scenario import Scenario
+from lab.traffic import Watcher, send
+
+ANCHOR_SECONDS = 4
+DRAINED_SECONDS = 15
+KILLED_STATUS = {-1, 137}  # supervisor's word for "ended by a signal", and a launcher's for SIGKILL of its child
+
+
+def check(
+    run: Run,
+    scenario: Scenario,
+    baseline: Baseline,
+    progress: Progress,
+    watch: Watcher = lambda rows, elapsed: False,
+    seed: int | None = None,
+) -> tuple[Path, Grade]:
+    """Send the grading load and grade it; the folder of the evidence and the grade.
+
+    `watch` may end the load early (see `lab.traffic.send`); `seed` replaces the scenario's for repeats.
+    """
+    public = scenario.public
+    folder = run.new_check()
+    run.event("check", folder=folder.name)
+    load = public.load.grading if seed is None else public.load.grading.model_copy(update={"seed": seed})
+    plan = plan_for(load, rate(load, baseline))
+    control.stop(run, "load")
+    _wait_drained(run, progress)
+    progress("measuring the machine's speed")
+    anchors = {"calibrated": baseline.anchor, "before": measure_anchor(ANCHOR_SECONDS)}
+    site = workspace.healthy(scenario)["gateway"].get("documents", {})
+    probes = probe_figures(run, public, plan, tenant_key(run, load.tenant), site)
+    progress(f"sending {plan.header.requests} requests in {plan.header.seconds:g} s")
+    meter = HostMeter(lambda: [pid for pid in (control.supervisor_pid(run),) if pid]).start()
+    start = time.time()
+    send(run, plan, folder, f"check{folder.name}", _telling(watch, plan.header.requests, progress))
+    host = meter.stop()
+    wait_scraped()
+    end = time.time()
+    anchors["after"] = measure_anchor(ANCHOR_SECONDS)
+    measured = {
+        "schema_version": 1,
+        "scenario": scenario.id,
+        "window": {"start": start, "end": end},
+        "conditions": {
+            "host": host.as_dict(),
+            "anchors": anchors,
+            "killed": _killed(run, start, end),
+            "changed": _changed(run, scenario),
+        },
+        "metrics": metric_figures(run, public, start, end),
+        "probes": probes,
+        "config": workspace.read(run.applied),
+        "healthy": baseline.as_dict(),
+    }
+    (folder / "measurements.json").write_text(json.dumps(measured, indent=1) + "\n")
+    result = grade(folder, public)
+    (folder / "verdict.json").write_text(json.dumps(result.as_dict(), indent=1) + "\n")
+    run.event("verdict", folder=folder.name, verdict=result.verdict, reasons=list(result.reasons))
+    return folder, result
+
+
+def _telling(watch: Watcher, planned: int, progress: Progress) -> Watcher:
+    def tell(rows: list[Any], elapsed: float) -> bool:
+        answered = sum(row.outcome == "ok" for row in rows)
+        progress(f"load: {elapsed:.0f} s, {answered} answered of {planned} planned")
+        return watch(rows, elapsed)
+
+    return tell
+
+
+def _wait_drained(run: Run, progress: Progress) -> None:
+    """Until no request is in progress: what the practice load left behind must not count."""
+    deadline = time.monotonic() + DRAINED_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            text = httpx.get(f"http://127.0.0.1:{run.ports.llm}/metrics", timeout=5, trust_env=False).text
+        except httpx.HTTPError:
+            return  # no engine, nothing in progress
+        values = [float(line.rsplit(" ", 1)[1]) for line in text.splitlines()
+                  if line.startswith(("vllm:num_requests_running{", "vllm:num_requests_waiting{"))]  # fmt: skip
+        if sum(values) == 0:
+            return
+        progress(f"waiting for {sum(values):.0f} requests of the practice load to end")
+        time.sleep(0.5)
+
+
+def _killed(run: Run, start: float, end: float) -> list[str]:
+    """Services that a signal ended during the window: somebody's hand or the kernel's, not the configuration's."""
+    return sorted(
+        {
+            event["service"]
+            for event in run.events("process")
+            if start <= event["time"] <= end and event["state"] == "exited" and event["exit_status"] in KILLED_STATUS
+        }
+    )
+
+
+def _changed(run: Run, scenario: Scenario) -> str | None:
+    if scenario.digest != run.info.digest:
+        return "the scenario's files were changed since this drill was started: `lab stop` and start it again"
+    if code_digest() != run.info.code:
+        return "the code of the stack was changed since this drill was started: `lab stop` and start it again"
+    return None

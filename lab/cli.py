@@ -1,0 +1,316 @@
+"""`lab`: start a drill, look at it, change it, have it graded."""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+
+from lab import calibrate, doctor, drill, proof, report, views, workspace
+from lab.check import check as run_check
+from lab.grade import Verdict
+from lab.paths import ToolMissing
+from lab.prometheus import PrometheusUnreachable
+from lab.promql import QueryError
+from lab.recording import RecordingError
+from lab.run import Run, RunError, current, exclusive
+from lab.runtime import control
+from lab.scenario import Scenario, all_ids, find
+from loadtests import LoadError
+from stack.settings import ConfigError
+
+PASS, FAIL, USAGE, CANNOT_GRADE = 0, 1, 2, 3
+EXIT_CODES: dict[Verdict, int] = {"pass": PASS, "fail": FAIL, "cannot_grade": CANNOT_GRADE}
+EXPECTED = (
+    ConfigError, RunError, LoadError, ToolMissing, PrometheusUnreachable, QueryError, RecordingError
+)  # fmt: skip
+SCHEMA = 1
+
+HELP = """Practise the design of production LLM systems on a real stack.
+
+A drill goes: lab start ID, look (status, metrics, logs), edit the files in runs/current/workspace, lab apply,
+lab check, lab stop.
+
+Exit codes: 0 done, or the check passed; 1 the check failed, or something could not be done; 2 wrong usage or a
+configuration that is refused; 3 the check cannot be graded."""
+
+app = typer.Typer(help=HELP, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+console = Console(highlight=False)
+errors = Console(stderr=True, highlight=False)
+
+Json = Annotated[bool, typer.Option("--json", help="print one JSON object with schema_version, nothing else")]
+ScenarioId = Annotated[str, typer.Argument(help="a scenario of `lab list`", metavar="ID")]
+Service = Annotated[str, typer.Argument(help="llm, gateway, prometheus, load, watch or supervisord")]
+
+
+def command(function: Callable[..., None]) -> Callable[..., None]:
+    """Register a command whose expected errors end in one clear message instead of a traceback."""
+
+    @app.command()
+    @wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> None:
+        try:
+            function(*args, **kwargs)
+        except EXPECTED as problem:
+            fail(str(problem), USAGE if isinstance(problem, ConfigError) else FAIL)
+        except KeyboardInterrupt:
+            fail("interrupted", 130)
+
+    return wrapped
+
+
+def fail(message: str, code: int) -> NoReturn:
+    errors.print(f"[red]error:[/] {views.plain(message)}")
+    raise typer.Exit(code)
+
+
+def emit(payload: dict[str, Any]) -> None:
+    print(json.dumps({"schema_version": SCHEMA, **payload}, indent=1))
+
+
+@contextmanager
+def progress(quiet: bool = False) -> Iterator[drill.Progress]:
+    """One line that changes on a terminal; a plain line for each new step elsewhere."""
+    if quiet:
+        yield lambda text: None
+    elif errors.is_terminal:
+        with errors.status("…") as status:
+            yield lambda text: status.update(views.plain(text))
+    else:
+        yield views.Steps(lambda line: print(line, file=sys.stderr, flush=True))
+
+
+def running() -> tuple[Run, Scenario]:
+    """The current run, which must be alive, and its scenario."""
+    run = current()
+    if not control.alive(run):
+        raise RunError(control.gone(run))
+    return run, find(run.info.scenario)
+
+
+@command
+def list_(as_json: Json = False) -> None:
+    """Show the scenarios, and whether each has a current proof."""
+    entries = [views.entry(find(scenario_id)) for scenario_id in all_ids()]
+    emit({"scenarios": entries}) if as_json else console.print(views.catalogue(entries))
+
+
+@command
+def start(scenario_id: Annotated[str | None, typer.Argument(metavar="ID")] = None) -> None:
+    """Start a drill: the broken stack, its load, and the symptom. Without ID the first scenario of the list."""
+    scenario = find(scenario_id or all_ids()[0])
+    with exclusive("start a drill"), progress() as tell:
+        doctor.require_setup()
+        drill.refuse_second_run()
+        baseline = calibrate.stored(scenario) or calibrate.calibrate(scenario, tell)
+        rate = calibrate.rate(scenario.public.load.practice, baseline)
+        run = drill.start(scenario, workspace.broken(scenario), purpose="drill", practice_rate=rate, progress=tell)
+        try:
+            drill.start_practice(run)
+            drill.wait_for_symptom(run, scenario.public.wait_for, tell)
+        except BaseException:
+            drill.stop(run)
+            raise
+    console.print(views.briefing(run, scenario))
+
+
+@command
+def status(as_json: Json = False) -> None:
+    """Show the services, the symptom beside the objectives, and what to do next."""
+    run = current()
+    if not control.alive(run):
+        if as_json:
+            return emit({"running": False, "reason": control.gone(run)})
+        raise RunError(control.gone(run))
+    state = views.state(run, find(run.info.scenario))
+    emit(state) if as_json else console.print(views.status(state))
+
+
+@command
+def metrics(
+    query: Annotated[str | None, typer.Argument(help="a PromQL expression; default: the scenario's list")] = None,
+    as_json: Json = False,
+) -> None:
+    """Evaluate ready-made queries, or one of your own, on the drill's Prometheus."""
+    run, scenario = running()
+    rows = views.metric_rows(run, scenario, query)
+    if as_json:
+        return emit({"prometheus": run.prometheus_url, "metrics": rows})
+    console.print(views.metrics(rows, run))
+
+
+@command
+def logs(
+    service: Service,
+    lines: Annotated[int, typer.Option("-n", "--lines", min=1, max=10_000)] = 40,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="go on until Ctrl-C")] = False,
+) -> None:
+    """Show the end of a service's log."""
+    run = current()
+    path = run.logs / f"{service}.log"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in run.logs.glob("*.log")))
+        fail(f"no log of '{service}': one of {known}", USAGE)
+    print(control.tail(path, lines))
+    if follow:
+        with path.open("rb") as file:
+            file.seek(0, os.SEEK_END)
+            while True:
+                sys.stdout.write(file.read().decode("utf-8", "replace"))
+                sys.stdout.flush()
+                time.sleep(0.5)
+
+
+@command
+def diff(as_json: Json = False) -> None:
+    """Show what the workspace changes against the configuration that runs."""
+    run = current()
+    text = workspace.diff(run.applied, run.workspace)
+    if as_json:
+        return emit({"diff": text})
+    console.print(views.colour_diff(text) if text else "The workspace is what runs.")
+
+
+@command
+def apply(as_json: Json = False) -> None:
+    """Validate the workspace, show the difference, restart only what changed."""
+    with exclusive("apply a configuration"):
+        run, _ = running()
+        text = workspace.diff(run.applied, run.workspace)
+        if text and not as_json:
+            console.print(views.colour_diff(text))
+        with progress(as_json) as tell:
+            changed = drill.apply(run, tell)
+    if as_json:
+        return emit({"restarted": changed, "diff": text})
+    done = f"[green]In service.[/] Restarted: {', '.join(changed)}." if changed else "Nothing to apply."
+    console.print(f"{done} `lab status` shows the effect, `lab check` grades it.")
+
+
+@command
+def check(as_json: Json = False) -> None:
+    """Grade the stack as it is: fresh traffic, every check with its value, threshold, margin and reason."""
+    with exclusive("check"):
+        run, scenario = running()
+        baseline = calibrate.stored(scenario)
+        if baseline is None:
+            raise RunError("this machine was not measured for this scenario: `lab stop`, `lab start` again")
+        with progress(as_json) as tell:
+            try:
+                folder, grade = run_check(run, scenario, baseline, tell)
+            finally:
+                if control.alive(run):
+                    drill.start_practice(run)
+    if as_json:
+        emit({"verdict": grade.verdict, "folder": str(folder), **grade.as_dict()})
+    else:
+        console.print(views.grade(grade, folder))
+    raise typer.Exit(EXIT_CODES[grade.verdict])
+
+
+@command
+def hint() -> None:
+    """Show the next hint of the ladder; each one costs points."""
+    run = current()
+    hints = find(run.info.scenario).hints
+    taken = sum(1 for _ in run.events("hint"))
+    if taken >= len(hints):
+        console.print(f"There are no more hints: all {len(hints)} were given.")
+        return
+    run.event("hint", number=taken + 1)
+    console.print(views.hint(hints[taken], taken + 1, len(hints)))
+
+
+@command
+def diagnose(
+    component: Annotated[str | None, typer.Option(help="where the fault sits")] = None,
+    mechanism: Annotated[str | None, typer.Option(help="how it does harm")] = None,
+    query: Annotated[str, typer.Option(help="PromQL that tells this incident from others")] = "",
+    predict: Annotated[list[str] | None, typer.Option(help="ID=VALUE, may be given several times")] = None,
+    as_json: Json = False,
+) -> None:
+    """Say what is wrong, with evidence. Without options: the words to choose from."""
+    run = current()
+    scenario = find(run.info.scenario)
+    if component is None or mechanism is None:
+        return console.print(views.vocabulary(scenario))
+    result = report.diagnose(run, scenario, component, mechanism, query, predict or [])
+    emit(result) if as_json else console.print(views.diagnosis(result))
+
+
+@command
+def report_(
+    out: Annotated[Path | None, typer.Option(help="file to write instead of the run's folder")] = None,
+    as_json: Json = False,
+) -> None:
+    """Write the report of the drill (Markdown): what was seen, changed, measured, graded."""
+    run = current()
+    path = report.write(run, find(run.info.scenario), out)
+    emit({"report": str(path)}) if as_json else console.print(f"Report: {os.path.relpath(path)}")
+
+
+@command
+def stop() -> None:
+    """End the drill: stack, load, Prometheus. The run's folder stays."""
+    try:
+        run = current()
+    except RunError:
+        console.print("Nothing to stop.")
+        return
+    was = control.alive(run)
+    with progress() as tell:
+        tell("stopping")
+        drill.stop(run)
+    console.print(f"Stopped {run.info.run_id}." if was else "Nothing was running.")
+
+
+@command
+def prove(
+    scenario_id: Annotated[str | None, typer.Argument(metavar="ID")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="every scenario")] = False,
+    only: Annotated[list[str] | None, typer.Option(help="only this control; may be given several times")] = None,
+    repeats: Annotated[int, typer.Option(min=0, help="instead: repeat healthy, broken, reference so often")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Run the controls that prove a scenario's grade, and store the evidence beside it."""
+    if (scenario_id is None) == (not everything):
+        fail("name a scenario, or give --all", USAGE)
+    results = []
+    with exclusive("prove"), progress(as_json) as tell:
+        doctor.require_setup()
+        for scenario in map(find, all_ids() if everything else [scenario_id]):
+            tell(f"proving {scenario.id}")
+            made = proof.repeat(scenario, repeats, tell) if repeats else proof.prove(scenario, tell, only)
+            results.append(made)
+    emit({"proofs": results}) if as_json else console.print(views.proofs(results))
+    raise typer.Exit(PASS if all(result["proved"] for result in results) else FAIL)
+
+
+@command
+def calibrate_(scenario_id: ScenarioId, as_json: Json = False) -> None:
+    """Measure this machine again for a scenario: its speed, its capacity, the healthy run."""
+    with exclusive("calibrate"), progress(as_json) as tell:
+        doctor.require_setup()
+        baseline = calibrate.calibrate(find(scenario_id), tell)
+    emit(baseline.as_dict()) if as_json else console.print(views.baseline(baseline))
+
+
+@command
+def doctor_(as_json: Json = False) -> None:
+    """Look for what is missing or wrong on this machine, and say how to mend it."""
+    findings = doctor.examine()
+    emit({"findings": [finding.as_dict() for finding in findings]}) if as_json else console.print(
+        views.findings(findings)
+    )
+    raise typer.Exit(PASS if all(finding.ok for finding in findings) else FAIL)
+
+
+for registered in app.registered_commands:
+    registered.name = registered.callback.__name__.rstrip("_")

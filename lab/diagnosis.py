@@ -1,0 +1,154 @@
+"""Grades what a learner says is wrong: a component, a mechanism, and a PromQL query as evidence."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from lab.evidence import RUNS, compare, refusals
+from lab.paths import SCENARIOS
+from lab.prometheus import Sample
+from lab.promql import QueryError, read
+from lab.recording import Recording
+from lab.recording import load as load_recording
+from lab.replay import Replay
+from stack.settings import Settings, load, nearest
+
+EXPLANATION_POINTS, QUERY_POINTS = 2 / 3, 1 / 3
+
+
+class Vocabulary(Settings):
+    """`scenarios/vocabulary.yaml`: the words of a diagnosis with their meanings."""
+
+    schema_: Literal[1] = Field(alias="schema")
+    components: dict[str, str]
+    mechanisms: dict[str, str]
+
+    def problems(self, components: Iterable[str], mechanisms: Iterable[str]) -> list[str]:
+        """The words that are not in the vocabulary, each with the nearest that is."""
+        asked = (("component", components, self.components), ("mechanism", mechanisms, self.mechanisms))
+        return [
+            f"unknown {kind} '{word}'; {nearest(word, known)}"
+            for kind, words, known in asked
+            for word in words
+            if word not in known
+        ]
+
+
+class Accepted(Settings):
+    """An explanation that is right, or right in part."""
+
+    component: str
+    mechanism: str
+    score: float = Field(1.0, gt=0, le=1)
+    """share of the points for the explanation"""
+
+
+class Recordings(Settings):
+    """Files written by `lab.recording.record`."""
+
+    broken: Path
+    healthy: Path
+    decoy: Path
+    """the same symptom from another cause"""
+
+
+class Truth(Settings):
+    """What is wrong in a scenario, and what a query must tell apart to show it."""
+
+    accepted: tuple[Accepted, ...] = Field(min_length=1)
+    query: str | None = None
+    """a query that tells the recordings apart, shown in the debrief"""
+    recordings: Recordings
+    separation: float = Field(2.0, ge=1.5)
+    """how many times the broken value must be the others, or the others it"""
+
+
+class Diagnosis(BaseModel):
+    """A learner's answer."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    component: str
+    mechanism: str
+    query: str = ""
+
+
+class DiagnosisResult(BaseModel):
+    """Points from 0 to 1, the query's value in each recording (None without one), and why."""
+
+    model_config = ConfigDict(frozen=True)
+
+    points: float
+    explanation_points: float
+    query_points: float
+    values: dict[str, float | None]
+    sentences: tuple[str, ...]
+
+
+def load_vocabulary(path: Path = SCENARIOS / "vocabulary.yaml") -> Vocabulary:
+    """The closed vocabulary. Raises ConfigError."""
+    return load(path, Vocabulary)
+
+
+def grade(answer: Diagnosis, truth: Truth, folder: Path = Path()) -> DiagnosisResult:
+    """The points for `answer` and why; relative paths of recordings count from `folder`.
+
+    A bad answer or query costs points; there is no grade at all when RecordingError, PrometheusUnreachable or
+    lab.paths.ToolMissing is raised.
+    """
+    share, explained = _explanation(answer, truth)
+    separates, values, why = _evidence(answer.query, truth, folder)
+    explanation_points, query_points = EXPLANATION_POINTS * share, QUERY_POINTS * separates
+    return DiagnosisResult(
+        points=explanation_points + query_points,
+        explanation_points=explanation_points,
+        query_points=query_points,
+        values=values,
+        sentences=(explained, *why),
+    )
+
+
+def _explanation(answer: Diagnosis, truth: Truth) -> tuple[float, str]:
+    """The share of the explanation's points, and a sentence."""
+    said = f"{answer.component} with {answer.mechanism}"
+    scores = [
+        one.score for one in truth.accepted if (one.component, one.mechanism) == (answer.component, answer.mechanism)
+    ]
+    if not scores:
+        return 0.0, f"{said} does not explain this incident."
+    if max(scores) < 1:
+        return max(scores), f"{said} explains part of this incident: {max(scores):.0%} of the points."
+    return 1.0, f"{said} explains this incident."
+
+
+def _evidence(query: str, truth: Truth, folder: Path) -> tuple[bool, dict[str, float | None], list[str]]:
+    """Whether the query tells the recordings apart, its value in each, and sentences."""
+    values: dict[str, float | None] = dict.fromkeys(RUNS)
+    if not query.strip():
+        return False, values, ["There is no query as evidence."]
+    recordings = {run: load_recording(folder / file) for run, file in truth.recordings}
+    seconds = min(recording.seconds for recording in recordings.values())
+    if refused := refusals(query, recordings["broken"].metrics, seconds):
+        return False, values, [f"The query is refused: {reason}." for reason in refused]
+    try:
+        values = _values(query, recordings)
+    except QueryError as problem:
+        return False, values, [f"The query has no usable value: {problem}."]
+    comparison = compare(values, truth.separation)
+    return comparison.separates, values, [comparison.sentence]
+
+
+def _values(query: str, recordings: Mapping[str, Recording]) -> dict[str, float | None]:
+    """The query's value in each recording. Raises QueryError, also where there is more than one."""
+    with Replay(recordings, metrics=read(query).metrics) as replay:
+        return {run: _only(run, replay.query(run, query)) for run in recordings}
+
+
+def _only(run: str, samples: list[Sample]) -> float | None:
+    if len(samples) > 1:
+        raise QueryError(
+            f"{run}: it gives {len(samples)} values, and evidence is one; aggregate, for example with sum(…)"
+        )
+    return samples[0].value if samples else None

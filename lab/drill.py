@@ -1,0 +1,255 @@
+"""The life of a run: start the stack with a configuration, apply another one, stop everything."""
+
+import json
+import os
+import socket
+import time
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from lab import workspace
+from lab.code import code_digest
+from lab.paths import CACHE
+from lab.prometheus import Prometheus
+from lab.run import CURRENT, Run, RunError, RunInfo, create, current, new_id, set_current
+from lab.runtime import control
+from lab.scenario import SERVICES, Load, Scenario, Symptom
+from loadtests.plan import Plan, materialise
+
+Progress = Callable[[str], None]
+Configs = Mapping[str, dict[str, Any]]
+
+PORT_BASES = range(8100, 9100, 10)
+READY_SECONDS = {"prometheus": 20, "llm": 240, "gateway": 30}
+READY_PATHS = {"prometheus": ("prometheus", "/-/ready"), "llm": ("ready", "/readyz"), "gateway": ("gateway", "/readyz")}
+
+
+def start(
+    scenario: Scenario,
+    configs: Configs,
+    *,
+    purpose: str,
+    practice_rate: float,
+    progress: Progress,
+    port_base: int | None = None,
+) -> Run:
+    """A new run whose stack serves `configs`, ready, without load; raises RunError or ConfigError.
+
+    When something goes wrong, nothing is left running.
+    """
+    refuse_second_run()
+    run_id = new_id()
+    public = scenario.public
+    run = create(
+        RunInfo(
+            schema=1,
+            run_id=run_id,
+            purpose=purpose,
+            scenario=scenario.id,
+            digest=scenario.digest,
+            code=code_digest(),
+            port_base=port_base if port_base is not None else free_base(),
+            socket=str(Path(os.environ.get("XDG_RUNTIME_DIR", "/tmp")) / f"lab-{run_id}.sock"),
+            practice_rate=practice_rate,
+            time_box_seconds=public.time_box_minutes * 60 if purpose == "drill" else 6 * 3600,
+            started=time.time(),
+            versions={name: version(name) for name in ("llm-design-lab", "fastapi", "locust", "prometheus-client")},
+        )
+    )
+    refuse_taken_ports(run)
+    placed = workspace.placed(configs, run.ports)
+    workspace.validate(placed, placed)
+    for folder in (run.workspace, run.applied):
+        workspace.write(placed, folder)
+    (run.folder / "original.json").write_text(json.dumps(placed))
+    workspace.make_keys(workspace.tenants(configs) | workspace.tenants(workspace.defaults()), run)
+    if purpose == "drill":
+        plan_for(public.load.practice, practice_rate, run.info.time_box_seconds).write(
+            run.folder / "load/practice/plan.jsonl"
+        )
+    set_current(run)
+    run.event("started", purpose=purpose)
+    try:
+        control.start_supervisor(run)
+        wait_ready(run, progress)
+    except BaseException:
+        stop(run)
+        raise
+    return run
+
+
+def plan_for(load: Load, rate: float, seconds: float | None = None, **more: Any) -> Plan:
+    """The materialised plan of a scenario's load at `rate` requests/s."""
+    return materialise(
+        user=load.user,
+        shape=load.shape,
+        rate=rate,
+        seconds=load.seconds if seconds is None else seconds,
+        seed=load.seed,
+        split=more.pop("split", load.split),
+        tenant=load.tenant,
+        assistant=load.assistant,
+        data=CACHE / "data",
+        **more,
+    )
+
+
+def refuse_second_run() -> None:
+    """Raises RunError while a run is alive: two stacks on one machine would measure each other."""
+    if CURRENT.exists() and control.alive(run := current()):
+        raise RunError(
+            f"drill {run.info.run_id} ({run.info.scenario}) is running: `lab status` shows it, `lab stop` ends it"
+        )
+
+
+def free_base() -> int:
+    """The first port base whose ports are all free; LAB_PORT_BASE chooses another one. Raises RunError."""
+    chosen = os.environ.get("LAB_PORT_BASE")
+    if chosen is not None:
+        if not (chosen.isdigit() and 1024 <= int(chosen) <= 65000):
+            raise RunError(f"LAB_PORT_BASE is {chosen!r}: it must be a port from 1024 to 65000")
+        return int(chosen)
+    for base in PORT_BASES:
+        if not any(_taken(base + offset) for offset in range(6)):
+            return base
+    raise RunError("no free ports between 8100 and 9100: set LAB_PORT_BASE to the first of six free ports")
+
+
+def refuse_taken_ports(run: Run) -> None:
+    taken = [f"{port} ({name})" for name, port in run.ports.all().items() if _taken(port)]
+    if taken:
+        raise RunError(
+            f"port {', '.join(taken)} is taken by another program: end it, or set LAB_PORT_BASE to another base"
+        )
+
+
+def _taken(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return True
+        return False
+
+
+def wait_ready(run: Run, progress: Progress, services: list[str] | None = None) -> None:
+    """Until every service says that it is ready; raises RunError with the log's end when one cannot be."""
+    for name in ("prometheus", *SERVICES) if services is None else services:
+        port, path = READY_PATHS[name]
+        url = f"http://127.0.0.1:{run.ports.all()[port]}{path}"
+        begun = time.monotonic()
+        while not _answers(url):
+            waited = time.monotonic() - begun
+            state = next((p for p in control.processes(run) if p.name == name), None)
+            log = run.logs / f"{name}.log"
+            if state is not None and (state.state == "FATAL" or (state.state == "EXITED" and state.exit_status >= 0)):
+                raise RunError(f"{name} does not run ({state.state.lower()}); the end of {log}:\n{errors_in(log)}")
+            if waited > READY_SECONDS[name]:
+                raise RunError(f"{name} was not ready after {waited:.0f} s; the end of {log}:\n{errors_in(log)}")
+            progress(f"waiting for {name}: {waited:.0f} s")
+            time.sleep(0.2)
+        progress(f"{name} is ready")
+
+
+def errors_in(log: Path) -> str:
+    """The lines of a log's end that speak of errors, or simply its last lines."""
+    lines = control.tail(log, 200).splitlines()
+    wrong = [line for line in lines if "ERROR" in line or "Error:" in line]
+    return "\n".join(line[:400] for line in (wrong or lines)[-8:])
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=2, trust_env=False).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def apply(run: Run, progress: Progress) -> list[str]:
+    """Bring the workspace's configuration into service; returns the services that were restarted.
+
+    A configuration that is not valid changes nothing (ConfigError). When a service does not become ready with the new
+    one, the old one is put back into service and RunError says what went wrong.
+    """
+    new, old = workspace.read(run.workspace), workspace.read(run.applied)
+    workspace.validate(new, original(run))
+    changed = workspace.changed_services(old, new)
+    if not changed:
+        return []
+    text = workspace.diff(run.applied, run.workspace)
+    run.event("apply", services=changed, diff=text)
+    put_in_service(run, new, old, progress)
+    run.event("applied", services=changed)
+    return changed
+
+
+def put_in_service(run: Run, new: Configs, old: Configs, progress: Progress) -> None:
+    """Restart what differs between `old`, which runs, and `new`; on failure go back to `old` and raise RunError."""
+    changed = workspace.changed_services(old, new)
+    try:
+        _restart(run, new, changed, progress)
+    except RunError as problem:
+        run.event("apply_failed", services=changed, problem=str(problem))
+        progress("going back to the configuration that ran before")
+        _restart(run, old, changed, progress)
+        raise RunError(
+            f"the new configuration could not be served, the old one is back in service.\n{problem}"
+        ) from None
+
+
+def _restart(run: Run, configs: Configs, services: list[str], progress: Progress) -> None:
+    workspace.write(configs, run.applied)
+    for name in services:
+        progress(f"restarting {name}")
+        control.restart(run, name)
+    # The gateway learns within a second that the engine went away: ask it last.
+    wait_ready(run, progress, [name for name in SERVICES if name in services or name == "gateway"])
+
+
+def original(run: Run) -> dict[str, dict[str, Any]]:
+    """The configuration that the run was started with."""
+    return json.loads((run.folder / "original.json").read_text())
+
+
+def start_practice(run: Run) -> None:
+    """(Re)start the practice load from the beginning of its plan."""
+    control.stop(run, "load")
+    rows = run.folder / "load/practice/rows.jsonl"
+    if rows.exists():
+        rows.rename(rows.with_name(f"rows-{time.time_ns()}.jsonl"))
+    control.start(run, "load")
+
+
+def wait_for_symptom(run: Run, symptom: Symptom, progress: Progress) -> None:
+    """Until the symptom shows in the metrics; raises RunError when it does not show in time."""
+    begun = time.monotonic()
+    value = None
+    while (waited := time.monotonic() - begun) < symptom.within_seconds:
+        with Prometheus(run.prometheus_url) as prometheus:
+            samples = prometheus.query(symptom.query)
+        value = samples[0].value if len(samples) == 1 else None
+        if value is not None and (value > symptom.value if symptom.op == ">" else value < symptom.value):
+            run.event("symptom", value=value, seconds=waited)
+            return
+        load = next(process for process in control.processes(run) if process.name == "load")
+        if load.state in ("EXITED", "FATAL", "BACKOFF"):
+            raise RunError(f"the load generator ended:\n{errors_in(run.logs / 'load.log')}")
+        progress(f"load is on; waiting for the symptom: {waited:.0f} s")
+        time.sleep(0.5)
+    raise RunError(
+        f"the symptom did not show within {symptom.within_seconds:.0f} s (last value: {value}): this machine may have "
+        "changed since it was measured; try `lab calibrate` and start again"
+    )
+
+
+def stop(run: Run) -> None:
+    """End everything that `run` started."""
+    was_alive = control.alive(run)
+    if was_alive:
+        run.event("stopped")
+    control.shut_down(run)

@@ -1,0 +1,136 @@
+"""Is a PromQL query evidence? If its value in the broken run stands out from a healthy run and from a decoy.
+
+A decoy shows the same symptom from another cause, so what tells it apart cannot be the symptom alone.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from lab.promql import QueryError, read
+
+MAX_CHARS = 2_000
+MAX_SELECTORS = 4  # products of a quantity with itself blow small differences up
+RUNS = ("broken", "healthy", "decoy")
+
+# Under this a value counts as nothing, so that a stray event does not stand out from none: 1 ms, 0.1 %, one
+# event in 1,000 s.
+SMALLEST = 0.001
+
+_SAYS_NOTHING = re.compile(r"up|(process|python|prometheus|scrape)_.*|ALERTS.*")
+_MAY_HELP = frozenset(["up", "process_cpu_seconds_total"])  # beside a metric of the stack, as CPU time per token
+
+# Not here: what reads the clock, which differs from recording to recording (time, timestamp, hour), and what
+# blows a small difference up (exp, ln, sgn, round).
+_OVER_TIME = frozenset(
+    f"{how}_over_time" for how in ("absent", "avg", "count", "last", "max", "min", "quantile", "stddev", "sum")
+)
+_AGGREGATIONS = frozenset(["avg", "bottomk", "count", "max", "min", "quantile", "stddev", "sum", "topk"])
+_FUNCTIONS = _OVER_TIME | _AGGREGATIONS | {
+    *("changes", "delta", "deriv", "increase", "irate", "rate", "resets"),
+    *("abs", "absent", "clamp_max", "clamp_min", "histogram_quantile", "scalar", "vector"),
+}  # fmt: skip
+_BLOW_UP = frozenset(["^", "%", "atan2"])
+_POINT_ELSEWHERE = frozenset(["offset", "@"])
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Whether three values are told apart, and why, in a sentence."""
+
+    separates: bool
+    sentence: str
+
+
+def refusals(query: str, recorded: frozenset[str], seconds: float) -> list[str]:
+    """Why `query` cannot be evidence, whatever its values; empty if it can be.
+
+    `recorded` are the metrics in the recording of the broken run, which is `seconds` long.
+    """
+    if len(query) > MAX_CHARS:
+        return [f"the query is longer than {MAX_CHARS} characters"]
+    try:
+        used = read(query)
+    except QueryError as problem:
+        return [f"the query cannot be read: {problem}"]
+    found = []
+    if any(selector.metric is None for selector in used.selectors):
+        found.append("a selector without a metric's name picks whatever happens to be there: name the metric")
+    if any("instance" in selector.labels for selector in used.selectors):
+        found.append("a match on instance picks one run's port: leave it out")
+    if used.operators & _POINT_ELSEWHERE:
+        found.append("offset and @ point to another time: evidence is read at the end of each recording")
+    if strange := sorted(used.functions - _FUNCTIONS):
+        found.append(f"{', '.join(strange)} cannot be used in evidence; use {', '.join(sorted(_FUNCTIONS))}")
+    if used.operators & _BLOW_UP:
+        found.append("^, % and atan2 blow small differences up: compare the quantity itself")
+    if len(used.selectors) > MAX_SELECTORS:
+        found.append(f"more than {MAX_SELECTORS} selections of series: evidence is simpler than that")
+    if any(window > seconds for window in used.windows):
+        found.append(f"the recordings hold {seconds:.0f} s: take windows no longer than that")
+    return found + _metrics(used.metrics, recorded)
+
+
+def _metrics(named: frozenset[str], recorded: frozenset[str]) -> list[str]:
+    """What is wrong with the choice of metrics."""
+    telling = {name for name in named if not _SAYS_NOTHING.fullmatch(name)}
+    if telling & recorded:
+        others = sorted(named - telling - _MAY_HELP)
+        return [f"{name} tells which process ran, not what was wrong with it" for name in others]
+    if telling:
+        name = min(telling)
+        close = get_close_matches(name, [one for one in recorded if not _SAYS_NOTHING.fullmatch(one)], n=1)
+        hint = f"; did you mean '{close[0]}'?" if close else ""
+        return [f"the recording of the broken run has no metric {name}{hint}"]
+    return ["the query names no metric of the stack: constants, up and process metrics explain nothing"]
+
+
+def compare(values: Mapping[str, float | None], factor: float) -> Comparison:
+    """Does the broken value stand out? `values` are by name of `RUNS`, None where the query gave nothing.
+
+    It must be at least `factor` times both others, or both others at least `factor` times it.
+    """
+    if unusable := [f"{run}: {reason}" for run in RUNS if (reason := _unusable(values[run]))]:
+        return Comparison(False, f"The query cannot be compared: {'; '.join(unusable)}.")
+    broken, healthy, decoy = (values[run] or 0.0 for run in RUNS)
+    shown = f"broken {broken:.4g}, healthy {healthy:.4g}, decoy {decoy:.4g}"
+    if all(_exceeds(broken, other, factor) for other in (healthy, decoy)):
+        return Comparison(True, f"The query tells the runs apart: {shown}, at least {factor:g} times both others.")
+    if all(_exceeds(other, broken, factor) for other in (healthy, decoy)):
+        return Comparison(True, f"The query tells the runs apart: {shown}, at most 1/{factor:g} of both others.")
+    return Comparison(
+        False, f"The query does not tell the runs apart: {shown}; {_missing(broken, healthy, decoy, factor)}."
+    )
+
+
+def _exceeds(high: float, low: float, factor: float) -> bool:
+    return high >= SMALLEST and high > low and high >= factor * low
+
+
+def _unusable(value: float | None) -> str | None:
+    if value is None:
+        return "no value; where nothing means 0, write `or vector(0)`"
+    if math.isnan(value):
+        return "not a number, as from 0 divided by 0; guard the division"
+    if math.isinf(value):
+        return "infinite, as from a division by 0; guard the division"
+    if value < 0:
+        return f"{value:.4g} is negative, and sizes are compared; ask for a quantity that starts at 0"
+    return None
+
+
+def _missing(broken: float, healthy: float, decoy: float, factor: float) -> str:
+    """What keeps the three values from being told apart."""
+
+    def far(other: float) -> bool:
+        return _exceeds(broken, other, factor) or _exceeds(other, broken, factor)
+
+    if far(healthy) and far(decoy):
+        return "the broken value lies between the others, so it does not stand out"
+    if far(healthy):
+        return "the decoy looks the same: this is the symptom, which another cause has too"
+    if far(decoy):
+        return "the healthy run looks the same, so nothing is wrong with this quantity"
+    return f"no difference of {factor:g} times to either"

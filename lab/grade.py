@@ -1,0 +1,204 @@
+"""Checks to verdict: a pure function of what a graded load left in its folder.
+
+First it is asked whether the run can be graded at all: was the planned load offered, was the machine ours, was it as
+fast as when it was calibrated, were the metrics there. Only then are the checks compared. So noise can cost a verdict,
+but it cannot turn one round.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from lab.measure import load_figures
+from lab.scenario import Bound, Check, Cost, Goodput, Objectives, PromptHolds, Public, Work
+from lab.traffic import delivery
+from loadtests import LoadError
+from loadtests.plan import read_plan
+from loadtests.rows import read_rows
+
+SCHEMA = 1
+OUTSIDE_CPU_SHARE = 0.10  # CPU outside our own processes plus steal, of all cores
+ANCHOR_RATIO = 0.15  # how far the machine's speed may be from its speed at calibration
+STALL_SECONDS = 2.0  # the machine as a whole stood still
+
+Outcome = Literal["pass", "fail", "not_measured"]
+Verdict = Literal["pass", "fail", "cannot_grade"]
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """One check. `margin`: the factor by which the value clears (pass) or misses (fail) the threshold; None: exact."""
+
+    id: str
+    title: str
+    kind: str
+    outcome: Outcome
+    value: float | None
+    threshold: float | tuple[float, float]
+    op: str
+    healthy: float | None
+    margin: float | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class Grade:
+    """A verdict with everything that it rests on."""
+
+    verdict: Verdict
+    reasons: tuple[str, ...]
+    checks: tuple[CheckResult, ...]
+    figures: dict[str, float | None]
+    conditions: dict[str, Any]
+    schema_version: int = SCHEMA
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def grade(folder: Path, public: Public) -> Grade:
+    """The grade of the load in `folder` (plan, rows, measurements.json); raises OSError or ValueError without them."""
+    measured = json.loads((folder / "measurements.json").read_text())
+    plan = read_plan(folder / "plan.jsonl")
+    try:
+        rows = read_rows(folder / "rows.jsonl")
+    except LoadError as problem:
+        return Grade("cannot_grade", (f"the load generator left no usable rows: {problem}",), (), {}, measured)
+    sent = delivery(folder, plan, rows)
+    cut_at = rows.end.seconds if rows.end and sent.cut_short else None
+    figures = load_figures(rows.rows, plan.header.requests, public.objectives, cut_at)
+    checks = tuple(_check(check, figures, measured, public.objectives) for check in public.checks)
+    conditions = measured["conditions"] | {"delivery": asdict(sent)}
+    problems = [text for text in (sent.problem, *_disturbances(measured)) if text]
+    return Grade(*_verdict(problems, checks), checks, figures, conditions)
+
+
+def _verdict(problems: list[str], checks: tuple[CheckResult, ...]) -> tuple[Verdict, tuple[str, ...]]:
+    if problems:
+        return "cannot_grade", tuple(problems)
+    failed = [check for check in checks if check.outcome == "fail"]
+    if failed:
+        return "fail", tuple(check.reason for check in failed)
+    unknown = [check for check in checks if check.outcome == "not_measured"]
+    if unknown:
+        return "cannot_grade", tuple(check.reason for check in unknown)
+    return "pass", ()
+
+
+def _disturbances(measured: Mapping[str, Any]) -> list[str]:
+    """Reasons outside the stack why this run proves nothing."""
+    conditions, found = measured["conditions"], []
+    host, anchors = conditions["host"], conditions["anchors"]
+    outside = host["outside_share"] + host["steal_share"]
+    if outside > OUTSIDE_CPU_SHARE:
+        found.append(
+            f"other programs on this machine used {outside:.0%} of its CPU during the load (at most "
+            f"{OUTSIDE_CPU_SHARE:.0%}): close them and check again"
+        )
+    if host["worst_stall_seconds"] > STALL_SECONDS:
+        found.append(f"the machine stood still for {host['worst_stall_seconds']:.1f} s during the load: check again")
+    for when in ("before", "after"):
+        ratio = anchors[when] / anchors["calibrated"]
+        if abs(ratio - 1) > ANCHOR_RATIO:
+            found.append(
+                f"this machine ran at {ratio:.0%} of its calibrated speed {when} the load (allowed: "
+                f"{1 - ANCHOR_RATIO:.0%} to {1 + ANCHOR_RATIO:.0%}): check again, or run `lab calibrate`"
+            )
+    if conditions["killed"]:
+        found.append(f"{', '.join(conditions['killed'])} was killed from outside during the load: check again")
+    found += [problem for problem in (conditions["changed"], measured["metrics"]["problem"]) if problem]
+    return found
+
+
+def _check(
+    check: Check, figures: Mapping[str, Any], measured: Mapping[str, Any], objectives: Objectives
+) -> CheckResult:
+    match check:
+        case Goodput():
+            return _goodput(check, figures["goodput"], objectives)
+        case Work():
+            return _ratio(check, figures[check.field], measured["healthy"]["figures"][check.field], "tokens per answer")
+        case Cost():
+            return _ratio(check, measured["metrics"]["costs"][check.id], measured["healthy"]["costs"][check.id], "")
+        case Bound():
+            return _bound(check, measured["config"])
+        case PromptHolds():
+            return _probe(check, measured["probes"][check.id])
+
+
+def _goodput(check: Goodput, value: float, objectives: Objectives) -> CheckResult:
+    passed = value >= check.value
+    missed, allowed = 1 - value, 1 - check.value
+    limits = (
+        f"first token within {objectives.first_token_seconds:g} s, {objectives.time_per_output_token_seconds:g} s per "
+        f"token, all within {objectives.latency_seconds:g} s"
+    )
+    reason = f"{value:.1%} of the offered requests met every objective ({limits}); at least {check.value:.0%} must"
+    return _result(check, passed, value, check.value, None, _factor(passed, missed, allowed), reason)
+
+
+def _ratio(check: Work | Cost, value: float | None, healthy: float | None, unit: str) -> CheckResult:
+    """Compares value with ratio × healthy."""
+    ratios = check.ratio_to_healthy
+    low, high = ratios if isinstance(ratios, tuple) else (ratios, ratios)
+    if value is None or healthy is None or healthy <= 0:
+        what = "the run gave no value" if value is None else "the healthy run on this machine gave no value"
+        threshold = float("nan") if healthy is None else low * healthy
+        return CheckResult(check.id, check.title, check.kind, "not_measured", value, threshold, check.op, healthy,
+                           None, f"{check.title}: {what}, so it cannot be compared")  # fmt: skip
+    floor = low * healthy if check.op != "<=" else -math.inf
+    ceiling = high * healthy if check.op != ">=" else math.inf
+    passed = floor <= value <= ceiling
+    if check.op == "<=":
+        threshold, margin = ceiling, _factor(passed, value, ceiling)
+    elif check.op == ">=":
+        threshold, margin = floor, _factor(passed, floor, value)
+    else:
+        threshold, margin = (floor, ceiling), None
+    unit = f" {unit}" if unit else ""
+    words = {"<=": f"at most {ceiling:.4g}", ">=": f"at least {floor:.4g}", "between": f"{floor:.4g} to {ceiling:.4g}"}
+    reason = f"{check.title}: {value:.4g}{unit}, allowed {words[check.op]} (healthy {healthy:.4g})"
+    return _result(check, passed, value, threshold, healthy, margin, reason)
+
+
+def _bound(check: Bound, config: Mapping[str, Any]) -> CheckResult:
+    service, *path = check.key.split(".")
+    value: Any = config[service]
+    for part in path:
+        value = value.get(part) if isinstance(value, Mapping) else None
+    if not isinstance(value, int | float):
+        return CheckResult(check.id, check.title, check.kind, "fail", None, check.value, check.op, None, None,
+                           f"{check.title}: {check.key} is not set to a number")  # fmt: skip
+    passed = value <= check.value if check.op == "<=" else value >= check.value
+    words = "at most" if check.op == "<=" else "at least"
+    reason = f"{check.title}: {check.key} is {value:,g}, allowed {words} {check.value:,g}"
+    return _result(check, passed, float(value), check.value, None, None, reason)
+
+
+def _probe(check: PromptHolds, value: float) -> CheckResult:
+    reason = f"{check.title}: {value:.1%} of the required texts are in the prompt, {check.value:.0%} must be"
+    return _result(check, value >= check.value, value, check.value, None, None, reason)
+
+
+def _result(
+    check: Check,
+    passed: bool,
+    value: float,
+    threshold: float | tuple[float, float],
+    healthy: float | None,
+    margin: float | None,
+    reason: str,
+) -> CheckResult:
+    outcome: Outcome = "pass" if passed else "fail"
+    return CheckResult(check.id, check.title, check.kind, outcome, value, threshold, check.op, healthy, margin, reason)
+
+
+def _factor(passed: bool, actual: float, limit: float) -> float | None:
+    """limit / actual when passed, else actual / limit: how many times the value could grow, or must shrink."""
+    over, under = (limit, actual) if passed else (actual, limit)
+    if under <= 0:
+        return None  # nothing at all on the good side: no factor can express it
+    return over / under

@@ -1,0 +1,166 @@
+"""Turns what a load run left behind (rows, metrics, answers to probes) into the numbers that checks compare."""
+
+import json
+import math
+import time
+from collections.abc import Mapping, Sequence
+from string import Template
+from typing import Any
+
+import httpx
+
+from lab.prometheus import Prometheus, PrometheusUnreachable
+from lab.promql import QueryError
+from lab.run import Run
+from lab.scenario import Cost, Objectives, PromptHolds, Public
+from loadtests.plan import Plan
+from loadtests.rows import Row
+
+SCRAPE_SECONDS = 1
+SCRAPED_SHARE = 0.9  # of the expected scrapes, below which metrics prove nothing
+PROBES = 5
+
+
+def good(row: Row, objectives: Objectives) -> bool:
+    """Whether one request met every objective. An answer of fewer than two tokens has no time per output token."""
+    return (
+        row.outcome == "ok"
+        and row.ttft is not None
+        and row.latency is not None
+        and bool(row.completion_tokens)
+        and row.ttft <= objectives.first_token_seconds
+        and row.latency <= objectives.latency_seconds
+        and (row.tpot is None or row.tpot <= objectives.time_per_output_token_seconds)
+    )
+
+
+def goodput(rows: Sequence[Row], planned: int, objectives: Objectives, cut_at: float | None = None) -> float:
+    """Good requests as a share of all planned ones: what was never sent, refused or unfinished is a miss.
+
+    Where we cut the load short after `cut_at` seconds, only certain misses count, and this is an upper bound.
+    """
+    if cut_at is not None:
+        return 1 - sum(certain_miss(row, cut_at, objectives) for row in rows) / planned
+    return sum(good(row, objectives) for row in rows) / planned
+
+
+def certain_miss(row: Row, now: float, objectives: Objectives) -> bool:
+    """Whether a request has missed an objective for good, `now` seconds into the run."""
+    if row.outcome != "unfinished":
+        return not good(row, objectives)
+    late_start = row.first_token is None and now - row.intended > objectives.first_token_seconds
+    return late_start or now - row.intended > objectives.latency_seconds
+
+
+def quantile(values: Sequence[float], share: float) -> float | None:
+    """The nearest-rank quantile; None of nothing."""
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else None
+
+
+def load_figures(
+    rows: Sequence[Row], planned: int, objectives: Objectives, cut_at: float | None = None
+) -> dict[str, float | None]:
+    """What the rows say: goodput, quantiles in seconds, mean tokens per answered request, outcomes as shares."""
+    answered = [row for row in rows if row.outcome == "ok"]
+    ttft = [row.ttft for row in answered if row.ttft is not None]
+    tpot = [row.tpot for row in answered if row.tpot is not None]
+    return {
+        "goodput": goodput(rows, planned, objectives, cut_at),
+        "answered_share": len(answered) / planned,
+        "ttft_p50": quantile(ttft, 0.5),
+        "ttft_p95": quantile(ttft, 0.95),
+        "tpot_p50": quantile(tpot, 0.5),
+        "tpot_p95": quantile(tpot, 0.95),
+        "prompt_tokens": mean([row.prompt_tokens or 0 for row in answered]),
+        "completion_tokens": mean([row.completion_tokens or 0 for row in answered]),
+    }
+
+
+def mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def metric_figures(run: Run, public: Public, start: float, end: float) -> dict[str, Any]:
+    """The cost queries over the window (unix seconds), and whether Prometheus scraped all through it.
+
+    A query that has no answer, several, or NaN gives None: the grade decides what that means.
+    """
+    window = max(1, math.ceil(end - start))
+    found: dict[str, Any] = {"window_seconds": window, "problem": None, "costs": {}, "services_up": {}}
+    costs = [check for check in public.checks if isinstance(check, Cost)]
+    try:
+        with Prometheus(run.prometheus_url) as prometheus:
+            scrapes = _value(prometheus, f'count_over_time(up{{job="prometheus"}}[{window}s])', end)
+            for job in public.services:
+                found["services_up"][job] = _value(prometheus, f'avg_over_time(up{{job="{job}"}}[{window}s])', end)
+            for check in costs:
+                found["costs"][check.id] = _value(
+                    prometheus, Template(check.query).substitute(window=f"{window}s"), end
+                )
+    except (PrometheusUnreachable, QueryError) as problem:
+        return found | {"problem": str(problem), "costs": {check.id: None for check in costs}}
+    if (scrapes or 0) < SCRAPED_SHARE * window / SCRAPE_SECONDS:
+        found["problem"] = f"Prometheus has {scrapes or 0:.0f} of {window} scrapes of the graded window"
+    return found
+
+
+def _value(prometheus: Prometheus, query: str, at: float) -> float | None:
+    samples = prometheus.query(query, time=at)
+    if len(samples) != 1 or not math.isfinite(samples[0].value):
+        return None
+    return samples[0].value
+
+
+def probe_figures(run: Run, public: Public, plan: Plan, key: str, documents: Mapping[str, str]) -> dict[str, float]:
+    """For each probe check the share of required texts that the gateway's rendered prompts hold.
+
+    `documents` are the site's, as they were before the incident. A probe that is not answered counts as holding
+    nothing.
+    """
+    return {
+        check.id: mean([_held(run, check, plan.arrivals[i].body, f"probe-{i}", key, documents) for i in _spread(plan)])
+        or 0.0
+        for check in public.checks
+        if isinstance(check, PromptHolds)
+    }
+
+
+def _spread(plan: Plan) -> range:
+    return range(0, len(plan.arrivals), max(1, len(plan.arrivals) // PROBES))
+
+
+def _held(
+    run: Run, check: PromptHolds, body: dict[str, Any], request_id: str, key: str, documents: Mapping[str, str]
+) -> float:
+    headers = {"Authorization": f"Bearer {key}", "X-Request-ID": request_id}
+    try:
+        answer = httpx.post(
+            f"{run.gateway_url}/v1/prompts/render", json=body, headers=headers, timeout=10, trust_env=False
+        )
+        messages = answer.raise_for_status().json()["messages"]
+        prompt = _squeezed(" ".join(message["content"] for message in messages))
+    except (httpx.HTTPError, ValueError, KeyError, TypeError):
+        return 0.0
+    variables = {
+        "question": body["messages"][-1]["content"],
+        "request_id": request_id,
+        "desk": body.get("metadata", {}).get("desk", ""),
+    }
+    required = [line for name in check.documents for line in documents[name].splitlines() if line.strip()]
+    required += [variables[name] for name in check.variables]
+    return sum(_squeezed(text) in prompt for text in required) / len(required)
+
+
+def _squeezed(text: str) -> str:
+    """White space and case do not count: a template may wrap its lines as it likes."""
+    return " ".join(text.split()).casefold()
+
+
+def wait_scraped(seconds: float = 2 * SCRAPE_SECONDS) -> None:
+    """Until Prometheus has scraped what happened just now."""
+    time.sleep(seconds)
+
+
+def tenant_key(run: Run, tenant: str) -> str:
+    return json.loads(run.keys_file.read_text())[tenant]

@@ -1,0 +1,240 @@
+"""Proves that a scenario's grade is right: every control must come out as the scenario says, with margin.
+
+    healthy                            passes
+    broken, left alone                 fails
+    fixes/01-reference, other fixes    pass
+    cheats/*                           fail, each on the check that it declares
+    roll-back to the defaults          fails on the check that truth.yaml declares
+
+All controls run on one stack, one after the other, each brought into service as `lab apply` does it. A control that
+must fail is cut short as soon as its outcome is certain. Every attempt is kept in `hidden/proof/proof.json`.
+"""
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lab import calibrate, drill, workspace
+from lab.check import check
+from lab.code import code_digest
+from lab.drill import Configs, Progress
+from lab.grade import Grade
+from lab.measure import certain_miss
+from lab.recording import record
+from lab.run import Run
+from lab.runtime import control
+from lab.scenario import Change, Cost, Goodput, Scenario, Work
+from lab.traffic import Watcher
+from loadtests.rows import Row
+
+MARGIN = 1.5  # for goodput misses and cost, and for the tokens of a cheat
+CUT_MARGIN = 2.0  # a failing control is cut short when it has so many times the allowed misses
+SETTLED_SECONDS, SETTLED_ROWS = 15, 10  # when a control that fails on another check has shown enough
+ATTEMPTS = 3  # of a control that could not be graded
+RECORDED = ("healthy", "broken", "decoy")  # whole loads, kept for the grading of diagnoses
+
+
+@dataclass(frozen=True)
+class Control:
+    """One configuration and what must come of it: no `fails_on` means that it must pass."""
+
+    name: str
+    configs: Configs
+    fails_on: str | None = None
+    stop: tuple[str, ...] = ()
+
+
+def controls(scenario: Scenario) -> Iterator[Control]:
+    """Every control of the scenario, in the order in which they run."""
+    goodput = next(check.id for check in scenario.public.checks if isinstance(check, Goodput))
+    broken = workspace.broken(scenario)
+    yield Control("healthy", workspace.healthy(scenario))
+    yield Control("broken", broken, fails_on=goodput)
+    for name, fix in scenario.fixes.items():
+        yield Control(f"fix {name}", changed(broken, fix))
+    for name, cheat in scenario.cheats.items():
+        yield Control(f"cheat {name}", changed(broken, cheat), cheat.fails_on, cheat.stop)
+    yield Control("roll-back", workspace.defaults(), fails_on=scenario.truth.rollback_fails_on)
+    yield Control("decoy", changed(broken, scenario.truth.decoy), fails_on=goodput)
+
+
+def changed(configs: Configs, change: Change) -> Configs:
+    """`configs` with a fix or cheat applied."""
+    return {name: workspace.merge_patch(config, change.patch.get(name, {})) for name, config in configs.items()}
+
+
+def prove(scenario: Scenario, progress: Progress, only: list[str] | None = None) -> dict[str, Any]:
+    """Run the controls (those named in `only`, else all); the proof, which is stored when all of them ran."""
+    baseline = calibrate.stored(scenario) or calibrate.calibrate(scenario, progress)
+    chosen = [c for c in controls(scenario) if only is None or c.name in only]
+    begun = time.time()
+    with stack(scenario, chosen[0].configs, progress) as run:
+        results = [_prove_one(run, scenario, baseline, control_, progress) for control_ in chosen]
+    proof = {
+        "schema_version": 1,
+        "scenario": scenario.id,
+        "digest": scenario.digest,
+        "code": code_digest(),
+        "machine": baseline.machine,
+        "made": begun,
+        "seconds": round(time.time() - begun, 1),
+        "proved": all(result["ok"] for result in results),
+        "baseline": {"capacity": baseline.capacity, "figures": baseline.figures, "costs": baseline.costs},
+        "controls": results,
+    }
+    if only is None:
+        path = proof_path(scenario)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(proof, indent=1) + "\n")
+    return proof
+
+
+class stack:
+    """A run for proofs that is stopped at the end, whatever happens."""
+
+    def __init__(self, scenario: Scenario, configs: Configs, progress: Progress) -> None:
+        self._arguments = (scenario, configs, progress)
+
+    def __enter__(self) -> Run:
+        scenario, configs, progress = self._arguments
+        self._run = drill.start(scenario, configs, purpose="proof", practice_rate=0.0, progress=progress)
+        return self._run
+
+    def __exit__(self, *_: object) -> None:
+        drill.stop(self._run)
+
+
+def proof_path(scenario: Scenario) -> Path:
+    return scenario.folder / "hidden/proof/proof.json"
+
+
+def proved(scenario: Scenario) -> bool:
+    """Whether the stored proof is complete and speaks of the scenario and the code as they are."""
+    try:
+        proof = json.loads(proof_path(scenario).read_text())
+    except (OSError, ValueError):
+        return False
+    return bool(proof["proved"]) and proof["digest"] == scenario.digest and proof["code"] == code_digest()
+
+
+def _prove_one(
+    run: Run, scenario: Scenario, baseline: calibrate.Baseline, chosen: Control, progress: Progress
+) -> dict[str, Any]:
+    attempts: list[dict[str, Any]] = []
+    for _ in range(ATTEMPTS):
+        serve(run, chosen, progress)
+        begun = time.time()
+        folder, result = check(run, scenario, baseline, _prefixed(progress, chosen.name), _watcher(chosen, scenario))
+        problems = shortfalls(chosen, result, scenario)
+        attempts.append({"seconds": round(time.time() - begun, 1), "problems": problems} | result.as_dict())
+        if chosen.name in RECORDED and not problems:
+            _record(run, scenario, folder, chosen.name)
+        if result.verdict != "cannot_grade":
+            break
+    ok = not attempts[-1]["problems"]
+    progress(f"{chosen.name}: {attempts[-1]['verdict']}, {'as it must be' if ok else '; '.join(problems)}")
+    return {"control": chosen.name, "must": _must(chosen), "ok": ok, "attempts": attempts}
+
+
+def serve(run: Run, chosen: Control, progress: Progress) -> None:
+    """Bring a control's configuration into service; stop what it stops."""
+    placed, old = workspace.placed(chosen.configs, run.ports), workspace.read(run.applied)
+    stopped = {p.name for p in control.processes(run) if p.state in ("STOPPED", "EXITED", "FATAL")} - {"load"}
+    for name in stopped:
+        control.start(run, name)
+    drill.put_in_service(run, placed, old, progress)
+    drill.wait_ready(run, progress)
+    for name in chosen.stop:
+        control.stop(run, name)
+
+
+def shortfalls(chosen: Control, result: Grade, scenario: Scenario) -> list[str]:
+    """What is not as the control must be; empty when all is, with margin."""
+    if result.verdict == "cannot_grade":
+        return [f"could not be graded: {'; '.join(result.reasons)}"]
+    if chosen.fails_on is None:
+        if result.verdict != "pass":
+            return [f"must pass, but: {'; '.join(result.reasons)}"]
+        weighed = [item for item in result.checks if _has_margin(item.id, scenario, passing=True)]
+    else:
+        declared = [item for item in result.checks if item.id == chosen.fails_on]
+        if not declared or declared[0].outcome != "fail":
+            return [f"must fail on {chosen.fails_on}, but that check did not fail"]
+        weighed = [item for item in declared if _has_margin(item.id, scenario, passing=False)]
+    return [
+        f"{item.id}: margin {item.margin:.2f} is below {MARGIN}"
+        for item in weighed
+        if item.margin is not None and item.margin < MARGIN
+    ]
+
+
+def _has_margin(check_id: str, scenario: Scenario, passing: bool) -> bool:
+    """Exact checks have none; the tokens of an honest answer are held by their spread over repeats instead."""
+    check = next(check for check in scenario.public.checks if check.id == check_id)
+    return isinstance(check, Goodput | Cost) or (isinstance(check, Work) and not passing)
+
+
+def _watcher(chosen: Control, scenario: Scenario) -> Watcher:
+    """Ends the load of a control whose outcome is certain; recorded controls and those that pass run in full."""
+    if chosen.fails_on is None or chosen.name in RECORDED:
+        return lambda rows, elapsed: False
+    load, objectives = scenario.public.load.grading, scenario.public.objectives
+    goodput = next(check for check in scenario.public.checks if isinstance(check, Goodput))
+
+    def certain(rows: list[Row], elapsed: float) -> bool:
+        if chosen.fails_on != goodput.id:
+            return elapsed > SETTLED_SECONDS and sum(row.outcome == "ok" for row in rows) >= SETTLED_ROWS
+        planned = max(len(rows), 1) * load.seconds / max(elapsed, 1)  # about, and only to decide when to stop
+        misses = sum(certain_miss(row, elapsed, objectives) for row in rows)
+        return elapsed > SETTLED_SECONDS and misses > CUT_MARGIN * (1 - goodput.value) * max(planned, len(rows))
+
+    return certain
+
+
+def _record(run: Run, scenario: Scenario, folder: Path, name: str) -> None:
+    window = json.loads((folder / "measurements.json").read_text())["window"]
+    out = scenario.folder / f"hidden/recordings/{name}.json.gz"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    record(run.prometheus_url, window["start"], window["end"], ["gateway", "llm", "loadgen"], out)
+
+
+def _must(chosen: Control) -> str:
+    return "pass" if chosen.fails_on is None else f"fail on {chosen.fails_on}"
+
+
+def _prefixed(progress: Progress, name: str) -> Progress:
+    return lambda text: progress(f"{name}: {text}")
+
+
+def repeat(scenario: Scenario, times: int, progress: Progress) -> dict[str, Any]:
+    """Healthy, broken and reference fix `times` each, in turn, with a new seed for each round; kept as repeats.json."""
+    baseline = calibrate.stored(scenario) or calibrate.calibrate(scenario, progress)
+    reference = next(iter(scenario.fixes))
+    chosen = [c for c in controls(scenario) if c.name in ("healthy", "broken", f"fix {reference}")]
+    results: dict[str, list[dict[str, Any]]] = {c.name: [] for c in chosen}
+    with stack(scenario, chosen[0].configs, progress) as run:
+        for round_ in range(times):
+            for item in chosen:
+                serve(run, item, progress)
+                tell = _prefixed(progress, f"{item.name} {round_ + 1} of {times}")
+                seed = scenario.public.load.grading.seed + 1000 * (round_ + 1)
+                _, result = check(run, scenario, baseline, tell, seed=seed)
+                results[item.name].append(
+                    {"seed": seed, "problems": shortfalls(item, result, scenario)} | result.as_dict()
+                )
+    made = {
+        "schema_version": 1,
+        "scenario": scenario.id,
+        "digest": scenario.digest,
+        "code": code_digest(),
+        "machine": baseline.machine,
+        "proved": not any(attempt["problems"] for attempts in results.values() for attempt in attempts),
+        "repeats": results,
+    }
+    path = proof_path(scenario).with_name("repeats.json")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(made, indent=1) + "\n")
+    return made

@@ -1,0 +1,172 @@
+"""The report of a drill: score, timeline, changes, measurements, debrief; Markdown, made from the run's folder."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from lab.diagnosis import Diagnosis
+from lab.diagnosis import grade as grade_diagnosis
+from lab.run import Run, RunError
+from lab.scenario import Scenario
+
+FIX_POINTS, DIAGNOSIS_POINTS, PREDICTION_POINTS, HINT_COST = 60, 30, 10, 5
+
+
+def diagnose(
+    run: Run, scenario: Scenario, component: str, mechanism: str, query: str, predictions: list[str]
+) -> dict[str, Any]:
+    """Grade an answer and keep it in the run; the last one counts. Raises RunError on words that are not offered."""
+    offered = scenario.public.diagnosis
+    for word, known, kind in (
+        (component, offered.components, "component"),
+        (mechanism, offered.mechanisms, "mechanism"),
+    ):
+        if word not in known:
+            raise RunError(f"'{word}' is no {kind} of this scenario; `lab diagnose` without options lists them")
+    said = Diagnosis(component=component, mechanism=mechanism, query=query)
+    result = grade_diagnosis(said, scenario.truth.diagnosis, scenario.folder / "hidden")
+    answer = {
+        "answer": {"component": component, "mechanism": mechanism, "query": query},
+        "points": result.points,
+        "reasons": list(result.sentences),
+        "values": result.values,
+        "predictions": parse_predictions(scenario, predictions),
+    }
+    run.event("diagnosis", **answer)
+    return answer
+
+
+def parse_predictions(scenario: Scenario, texts: list[str]) -> dict[str, float]:
+    """`id=value` texts as numbers; raises RunError that names what is known."""
+    known = [item.id for item in scenario.public.predict]
+    found = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        try:
+            found[name] = float(value)
+        except ValueError:
+            raise RunError(f"--predict {text}: write ID=NUMBER; known: {', '.join(known) or 'none'}") from None
+        if name not in known:
+            raise RunError(f"--predict {text}: this scenario asks for {', '.join(known) or 'no prediction'}")
+    return found
+
+
+def score(run: Run, scenario: Scenario) -> dict[str, float]:
+    """Points of 100: fix, diagnosis, predictions, less hints."""
+    verdicts = [event["verdict"] for event in run.events("verdict")]
+    answers = list(run.events("diagnosis"))
+    last = answers[-1] if answers else None
+    truths = scenario.truth.predictions
+    closeness = [
+        max(0.0, 1 - abs(last["predictions"][name] - value) / abs(value))
+        for name, value in truths.items()
+        if last and name in last["predictions"]
+    ]
+    points = {
+        "fix": FIX_POINTS if "pass" in verdicts else 0,
+        "diagnosis": DIAGNOSIS_POINTS * (last["points"] if last else 0),
+        "predictions": PREDICTION_POINTS * sum(closeness) / len(truths) if truths else 0,
+        "hints": -HINT_COST * sum(1 for _ in run.events("hint")),
+    }
+    return {name: round(value, 1) for name, value in points.items()} | {
+        "total": round(max(0.0, sum(points.values())), 1)
+    }
+
+
+def write(run: Run, scenario: Scenario, out: Path | None = None) -> Path:
+    """The report as Markdown; raises RunError when it cannot be written."""
+    path = out or run.folder / "report.md"
+    try:
+        path.write_text(render(run, scenario), encoding="utf-8")
+    except OSError as problem:
+        raise RunError(f"cannot write the report to {path}: {problem.strerror}") from problem
+    return path
+
+
+def render(run: Run, scenario: Scenario) -> str:
+    """The whole report. The debrief, which tells the solution, is in it only after a pass or the end of the drill."""
+    parts = [_head(run, scenario), _score(run, scenario), _timeline(run), _checks(run), _changes(run)]
+    verdicts = [event["verdict"] for event in run.events("verdict")]
+    if "pass" in verdicts or any(event["kind"] in ("stopped", "time_box") for event in run.events()):
+        parts.append(f"## Debrief\n\n{scenario.debrief.strip()}\n")
+    else:
+        parts.append("## Debrief\n\nIt tells the solution, so it is added after a pass or `lab stop`.\n")
+    return "\n".join(parts)
+
+
+def _head(run: Run, scenario: Scenario) -> str:
+    started = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(run.info.started))
+    return (
+        f"# {scenario.public.title}\n\n{scenario.public.question.strip()}\n\n"
+        f"Scenario `{scenario.id}`, level {scenario.public.level}, run `{run.info.run_id}`, started {started}, "
+        f"{run.info.practice_rate:.2f} requests/s offered.\n"
+    )
+
+
+def _score(run: Run, scenario: Scenario) -> str:
+    points = score(run, scenario)
+    lines = ["## Score", "", "| part | points |", "| --- | ---: |"]
+    lines += [f"| {name} | {value:g} |" for name, value in points.items()]
+    answers = list(run.events("diagnosis"))
+    if answers:
+        said = answers[-1]["answer"]
+        lines += ["", f"Diagnosis: {said['component']} × {said['mechanism']}, evidence `{said['query'] or 'none'}`."]
+        lines += [f"* {reason}" for reason in answers[-1]["reasons"]]
+    return "\n".join(lines) + "\n"
+
+
+def _timeline(run: Run) -> str:
+    lines = ["## Timeline", "", "| after | event |", "| ---: | --- |"]
+    for event in run.events():
+        if text := _told(event):
+            minutes, seconds = divmod(int(event["time"] - run.info.started), 60)
+            lines.append(f"| {minutes}:{seconds:02d} | {text} |")
+    return "\n".join(lines) + "\n"
+
+
+def _told(event: dict[str, Any]) -> str | None:
+    match event["kind"]:
+        case "started":
+            return "drill started"
+        case "symptom":
+            return f"the symptom shows ({event['value']:.3g})"
+        case "applied":
+            return f"applied; restarted {', '.join(event['services'])}"
+        case "apply_failed":
+            return "a configuration could not be served; the one before was put back"
+        case "hint":
+            return f"hint {event['number']}"
+        case "diagnosis":
+            return f"diagnosis: {event['answer']['component']} × {event['answer']['mechanism']}"
+        case "verdict":
+            return f"check {event['folder']}: **{event['verdict'].replace('_', ' ')}**"
+        case "process" if event["state"] in ("exited", "fatal", "backoff"):
+            return f"{event['service']} {event['state']}"
+        case "time_box":
+            return "time box over"
+        case "stopped":
+            return "stopped"
+    return None
+
+
+def _checks(run: Run) -> str:
+    folder = run.last_check()
+    if folder is None:
+        return "## Checks\n\nThe stack was not graded.\n"
+    verdict = json.loads((folder / "verdict.json").read_text())
+    lines = [f"## Checks (number {folder.name}: {verdict['verdict'].replace('_', ' ')})", ""]
+    lines += [f"* {reason}" for reason in verdict["reasons"]] if verdict["verdict"] == "cannot_grade" else []
+    lines += ["| check | result | margin | why |", "| --- | --- | ---: | --- |"]
+    for item in verdict["checks"]:
+        margin = "" if item["margin"] is None else f"{item['margin']:.1f}×"
+        lines.append(f"| {item['id']} | {item['outcome'].replace('_', ' ')} | {margin} | {item['reason']} |")
+    figures = "  \n".join(f"{name}: {value:.4g}" for name, value in verdict["figures"].items() if value is not None)
+    return "\n".join(lines) + f"\n\n{figures}\n"
+
+
+def _changes(run: Run) -> str:
+    diffs = [event["diff"] for event in run.events("apply")]
+    if not diffs:
+        return "## Changes\n\nNothing was changed.\n"
+    return "## Changes\n\n" + "\n".join(f"```diff\n{diff}\n```\n" for diff in diffs)

@@ -1,0 +1,196 @@
+"""A run is a folder: everything about one drill, so that its grade can be repeated from the folder alone.
+
+run.json         what was started: scenario, digests, ports, versions (written once)
+events.jsonl     what happened since, append-only, on two clocks
+workspace/       the configuration that the learner edits
+applied/         the configuration that runs
+keys/            API keys of this run's tenants, readable by the owner only
+logs/ prometheus/ supervisord.conf
+load/practice/   plan and rows of the practice load
+checks/<n>/      one graded load: plan, rows, host CPU, anchors, measurements, verdict
+"""
+
+import fcntl
+import json
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from lab.paths import RUNS
+
+CURRENT = RUNS / "current"
+SCHEMA = 1
+
+
+class RunError(Exception):
+    """A drill cannot be started, found or changed; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Ports:
+    """The loopback ports of a run, counted from its base."""
+
+    base: int
+
+    @property
+    def gateway(self) -> int:
+        return self.base
+
+    @property
+    def llm(self) -> int:
+        return self.base + 1
+
+    @property
+    def ready(self) -> int:
+        """The engine launcher's readiness and canary metrics."""
+        return self.base + 2
+
+    @property
+    def prometheus(self) -> int:
+        return self.base + 3
+
+    @property
+    def loadgen(self) -> int:
+        return self.base + 4
+
+    def all(self) -> dict[str, int]:
+        return {name: getattr(self, name) for name in ("gateway", "llm", "ready", "prometheus", "loadgen")}
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """run.json"""
+
+    schema: int
+    run_id: str
+    purpose: str  # "drill", "baseline" or "proof"
+    scenario: str
+    digest: str  # of the scenario
+    code: str  # digest of the services' code and the lock files
+    port_base: int
+    socket: str  # of the process manager
+    practice_rate: float  # requests/s
+    time_box_seconds: float
+    started: float  # unix seconds
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run's folder."""
+
+    folder: Path
+
+    @cached_property
+    def info(self) -> RunInfo:
+        try:
+            return RunInfo(**json.loads((self.folder / "run.json").read_text()))
+        except (OSError, ValueError, TypeError) as problem:
+            raise RunError(f"{self.folder / 'run.json'} cannot be read: {problem}") from problem
+
+    @property
+    def ports(self) -> Ports:
+        return Ports(self.info.port_base)
+
+    @property
+    def workspace(self) -> Path:
+        return self.folder / "workspace"
+
+    @property
+    def applied(self) -> Path:
+        return self.folder / "applied"
+
+    @property
+    def keys_file(self) -> Path:
+        """JSON {tenant: key} for the load generator."""
+        return self.folder / "keys/keys.json"
+
+    @property
+    def logs(self) -> Path:
+        return self.folder / "logs"
+
+    @property
+    def prometheus_url(self) -> str:
+        return f"http://127.0.0.1:{self.ports.prometheus}"
+
+    @property
+    def gateway_url(self) -> str:
+        return f"http://127.0.0.1:{self.ports.gateway}"
+
+    def event(self, kind: str, **data: Any) -> None:
+        """Append to events.jsonl: unix and monotonic seconds, kind, data; whole lines even from several processes."""
+        line = json.dumps({"schema": SCHEMA, "time": time.time(), "monotonic": time.monotonic(), "kind": kind, **data})
+        with (self.folder / "events.jsonl").open("a", encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            file.write(line + "\n")
+
+    def events(self, kind: str | None = None) -> Iterator[dict[str, Any]]:
+        """The events so far, oldest first; of one kind or of all."""
+        path = self.folder / "events.jsonl"
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        for line in lines:
+            event = json.loads(line)
+            if kind in (None, event["kind"]):
+                yield event
+
+    def new_check(self) -> Path:
+        """The folder of the next graded load."""
+        number = 1 + max((int(path.name) for path in (self.folder / "checks").glob("[0-9]*")), default=0)
+        folder = self.folder / "checks" / str(number)
+        folder.mkdir(parents=True)
+        return folder
+
+    def last_check(self) -> Path | None:
+        """The newest graded load that has a verdict."""
+        graded = [path.parent for path in (self.folder / "checks").glob("*/verdict.json")]
+        return max(graded, key=lambda path: int(path.name), default=None)
+
+
+def create(info: RunInfo) -> Run:
+    """The folder of a new run with its run.json."""
+    folder = RUNS / info.run_id
+    for name in ("workspace", "applied", "keys", "logs", "prometheus", "load/practice", "checks"):
+        (folder / name).mkdir(parents=True)
+    (folder / "keys").chmod(0o700)
+    (folder / "run.json").write_text(json.dumps(asdict(info), indent=1) + "\n")
+    return Run(folder)
+
+
+def new_id() -> str:
+    """A run id that sorts by time and tells nothing about the scenario."""
+    return time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) + secrets.token_hex(2)
+
+
+def set_current(run: Run) -> None:
+    """Point runs/current at `run`."""
+    temporary = CURRENT.with_name(f".current-{os.getpid()}")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(run.folder.name)
+    os.replace(temporary, CURRENT)
+
+
+def current() -> Run:
+    """The run that runs/current names; raises RunError when there is none."""
+    if not CURRENT.exists():
+        raise RunError("no drill has been started: `make drill`, or `lab list` and `lab start ID`")
+    return Run(CURRENT.resolve())
+
+
+@contextmanager
+def exclusive(what: str) -> Iterator[None]:
+    """One command at a time that changes what runs here; raises RunError while another one is at it."""
+    RUNS.mkdir(exist_ok=True)
+    with (RUNS / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunError(
+                f"cannot {what}: another lab command is changing this drill; wait for it or end it"
+            ) from None
+        yield

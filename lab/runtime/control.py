@@ -1,0 +1,161 @@
+"""Talking to a run's supervisord: what runs, start, stop, restart; the whole tree's beginning and end."""
+
+import http.client
+import os
+import signal
+import subprocess
+import sys
+import time
+import xmlrpc.client
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from supervisor.xmlrpc import SupervisorTransport
+
+from lab.paths import ROOT
+from lab.run import Run, RunError
+from lab.runtime.programs import write_configuration
+
+UNREACHABLE = (OSError, http.client.HTTPException, xmlrpc.client.ProtocolError)
+STOP_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class Process:
+    """One program of a run as supervisord sees it."""
+
+    name: str
+    state: str  # RUNNING, STARTING, STOPPED, EXITED, FATAL, BACKOFF …
+    pid: int
+    uptime_seconds: float
+    exit_status: int
+
+
+def client(run: Run) -> xmlrpc.client.ServerProxy:
+    """supervisord's XML-RPC interface (https://supervisord.org/api.html) over the run's Unix socket."""
+    transport = SupervisorTransport(None, None, f"unix://{run.info.socket}")
+    return xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport, allow_none=True)
+
+
+def supervisor_pid(run: Run) -> int | None:
+    """The process id of the run's supervisord while it lives, else None."""
+    try:
+        pid = int((run.folder / "supervisord.pid").read_text())
+        command = psutil.Process(pid).cmdline()
+    except (OSError, ValueError, psutil.Error):
+        return None
+    return pid if str(run.folder / "supervisord.conf") in command else None
+
+
+def alive(run: Run) -> bool:
+    return supervisor_pid(run) is not None
+
+
+def start_supervisor(run: Run) -> None:
+    """supervisord in a session of its own; returns when it answers. Raises RunError."""
+    configuration = write_configuration(run)
+    with (run.logs / "supervise.out").open("wb") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "lab.runtime.supervise", "-c", str(configuration)],
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+        )
+    deadline = time.monotonic() + 15
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            client(run).supervisor.getState()
+            return
+        except UNREACHABLE:
+            time.sleep(0.05)
+    process.kill()
+    output = (run.logs / "supervise.out").read_text(errors="replace").strip()
+    raise RunError(f"the process manager did not start: {output[-500:] or 'no output'} (logs in {run.logs})")
+
+
+def processes(run: Run) -> list[Process]:
+    """The programs of the run; raises RunError when its supervisord is gone."""
+    try:
+        found = client(run).supervisor.getAllProcessInfo()
+    except UNREACHABLE:
+        raise RunError(gone(run)) from None
+    return [
+        Process(i["name"], i["statename"], i["pid"], max(0, i["now"] - i["start"]), i["exitstatus"])
+        for i in found
+        if i["name"] != "watch"
+    ]
+
+
+def gone(run: Run) -> str:
+    """Why nothing of `run` runs, in one sentence."""
+    kinds = [event["kind"] for event in run.events() if event["kind"] in ("stopped", "time_box")]
+    if not kinds:
+        why = "its process manager was killed or the machine restarted, and everything ended with it"
+    else:
+        why = {"stopped": "it was stopped", "time_box": "its time box was over"}[kinds[-1]]
+    return f"drill {run.info.run_id} does not run any more: {why}. Start it again with `lab start {run.info.scenario}`"
+
+
+def start(run: Run, name: str) -> None:
+    """Start one program; nothing happens when it runs already."""
+    _call(run, "startProcess", name, ignore="ALREADY_STARTED")
+
+
+def stop(run: Run, name: str) -> None:
+    """Stop one program and wait for its end."""
+    _call(run, "stopProcess", name, ignore="NOT_RUNNING")
+
+
+def restart(run: Run, name: str) -> None:
+    stop(run, name)
+    start(run, name)
+
+
+def _call(run: Run, method: str, name: str, ignore: str) -> None:
+    try:
+        getattr(client(run).supervisor, method)(name, True)
+    except xmlrpc.client.Fault as fault:
+        if not fault.faultString.startswith(ignore):
+            log = run.logs / f"{name}.log"
+            raise RunError(f"{method} {name}: {fault.faultString}; see {log}\n{tail(log)}") from None
+    except UNREACHABLE:
+        raise RunError(gone(run)) from None
+
+
+def shut_down(run: Run) -> None:
+    """End the whole tree: asked first, then killed by its ids. Nothing is left when this returns."""
+    pid = supervisor_pid(run)
+    if pid is not None:
+        tree = _tree(pid)
+        try:
+            client(run).supervisor.shutdown()
+        except (*UNREACHABLE, xmlrpc.client.Fault):
+            os.kill(pid, signal.SIGTERM)
+        _, left = psutil.wait_procs(tree, timeout=STOP_SECONDS)
+        for process in left:
+            process.kill()
+        psutil.wait_procs(left, timeout=5)
+    Path(run.info.socket).unlink(missing_ok=True)
+    (run.folder / "supervisord.pid").unlink(missing_ok=True)
+
+
+def _tree(pid: int) -> list[psutil.Process]:
+    try:
+        root = psutil.Process(pid)
+        return [root, *root.children(recursive=True)]
+    except psutil.Error:
+        return []
+
+
+def tail(log: Path, lines: int = 12) -> str:
+    """The last lines of a log file, for an error message."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - 20_000))
+            text = file.read().decode("utf-8", "replace")
+    except OSError:
+        return ""
+    return "\n".join(text.splitlines()[-lines:])

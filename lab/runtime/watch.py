@@ -1,0 +1,41 @@
+"""supervisord's event listener: writes what happens to processes into the run, and ends the run at its time box.
+
+Protocol: https://supervisord.org/events.html#event-listeners-and-event-notifications
+"""
+
+import sys
+import time
+from pathlib import Path
+
+from supervisor.childutils import listener
+
+from lab.run import Run
+from lab.runtime.control import client
+
+WORTH_TELLING = {"PROCESS_STATE_EXITED", "PROCESS_STATE_FATAL", "PROCESS_STATE_BACKOFF", "PROCESS_STATE_RUNNING"}
+
+
+def tell(run: Run, kind: str, fields: dict[str, str]) -> None:
+    """One process event into the run's events; exit_status is -1 when a signal ended the process."""
+    name, state = fields["processname"], kind.removeprefix("PROCESS_STATE_").lower()
+    ended = state in ("exited", "backoff", "fatal")
+    status = client(run).supervisor.getProcessInfo(name)["exitstatus"] if ended else None
+    run.event("process", service=name, state=state, pid=int(fields.get("pid", 0)), exit_status=status)
+
+
+def main() -> None:
+    run = Run(Path(sys.argv[1]))
+    ends = run.info.started + run.info.time_box_seconds
+    while True:
+        headers, payload = listener.wait(sys.stdin, sys.stdout)
+        kind = headers["eventname"]
+        if kind in WORTH_TELLING:
+            tell(run, kind, dict(field.split(":", 1) for field in payload.split()))
+        listener.ok(sys.stdout)
+        if time.time() > ends:
+            run.event("time_box", seconds=run.info.time_box_seconds)
+            client(run).supervisor.shutdown()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,254 @@
+"""A scenario: one folder of data that turns a design question into an incident. Schema and loader.
+
+`public/` is what a learner sees: `scenario.yaml` and `brief.md`. `hidden/` is the rest: `site/` and `fault/` are merge
+patches on the healthy configuration, `fixes/` and `cheats/` are patches on the broken one, `truth.yaml` is the
+diagnosis and what a roll-back must do, `hints.md`, `debrief.md`, and `proof/` the evidence that the grade is right.
+"""
+
+import hashlib
+import re
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from lab.diagnosis import Truth
+from lab.paths import SCENARIOS
+from stack.settings import ConfigError, Settings, load, nearest, read_yaml
+
+Operator = Literal[">=", "<=", "between"]
+SERVICES = ("llm", "gateway")
+
+
+class Load(Settings):
+    """Traffic: which Locust user, how much, which questions."""
+
+    user: str
+    shape: Literal["steady", "step", "spike"] = "steady"
+    rate: float = Field(gt=0, le=50, description="in `unit`")
+    unit: Literal["capacity", "requests/s"] = "capacity"
+    seconds: float = Field(60, ge=5, le=3600)
+    seed: int
+    split: Literal["practice", "grading"] = "practice"
+    tenant: str
+    assistant: str
+
+
+class Loads(Settings):
+    practice: Load
+    grading: Load
+
+
+class Objectives(Settings):
+    """What one request must do to count as good; seconds, from the intended send time."""
+
+    first_token_seconds: float = Field(gt=0)
+    time_per_output_token_seconds: float = Field(gt=0)
+    latency_seconds: float = Field(gt=0)
+
+
+class Symptom(Settings):
+    """Absent after `within_seconds`, the start has failed."""
+
+    query: str
+    op: Literal[">", "<"]
+    value: float
+    within_seconds: float = Field(60, ge=5, le=180)
+
+
+class Goodput(Settings):
+    """Share of offered requests that met every objective."""
+
+    kind: Literal["slo"]
+    id: str
+    title: str
+    op: Literal[">="] = ">="
+    value: float = Field(gt=0, le=1)
+
+
+class Work(Settings):
+    """Mean tokens per answered request as the engine counted them, as a ratio to the healthy run."""
+
+    kind: Literal["work"]
+    id: str
+    title: str
+    field: Literal["prompt_tokens", "completion_tokens"]
+    op: Literal[">=", "<=", "between"] = ">="
+    ratio_to_healthy: float | tuple[float, float]
+
+
+class Cost(Settings):
+    """A PromQL expression over the graded window, as a ratio to the healthy run. `$window` is its length."""
+
+    kind: Literal["cost"]
+    id: str
+    title: str
+    query: str
+    op: Literal["<="] = "<="
+    ratio_to_healthy: float = Field(gt=0)
+
+
+class Bound(Settings):
+    """A configuration value that must stay within a budget; exact."""
+
+    kind: Literal["bound"]
+    id: str
+    title: str
+    key: str = Field(pattern=r"^[a-z]+(\.[A-Za-z0-9_-]+)+$", description="service.path.to.key")
+    op: Literal[">=", "<="]
+    value: float
+
+
+class PromptHolds(Settings):
+    """Share of the listed texts that the rendered prompt of probe requests holds."""
+
+    kind: Literal["probe"]
+    id: str
+    title: str
+    probe: Literal["prompt_holds"]
+    documents: tuple[str, ...] = Field(description="documents of the site that must be in the prompt whole")
+    variables: tuple[Literal["question", "request_id", "desk"], ...] = Field(description="and these, of the request")
+    op: Literal[">="] = ">="
+    value: float = Field(1.0, gt=0, le=1)
+
+
+Check = Annotated[Goodput | Work | Cost | Bound | PromptHolds, Field(discriminator="kind")]
+
+
+class Watch(Settings):
+    """A ready-made query of `lab metrics`."""
+
+    title: str
+    query: str
+    unit: str = ""
+    objective: str = ""
+
+
+class Prediction(Settings):
+    id: str
+    ask: str
+    unit: str
+
+
+class Vocabulary(Settings):
+    """What a learner may answer in the diagnosis: subsets of scenarios/vocabulary.yaml."""
+
+    components: tuple[str, ...] = Field(min_length=3)
+    mechanisms: tuple[str, ...] = Field(min_length=4)
+
+
+class Public(Settings):
+    """public/scenario.yaml"""
+
+    schema_: Literal[1] = Field(alias="schema")
+    id: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")
+    title: str
+    question: str
+    level: int = Field(ge=1, le=4)
+    covers: tuple[str, ...]
+    services: tuple[Literal["llm", "gateway"], ...]
+    load: Loads
+    objectives: Objectives
+    wait_for: Symptom
+    checks: tuple[Check, ...] = Field(min_length=1)
+    watch: tuple[Watch, ...]
+    diagnosis: Vocabulary
+    predict: tuple[Prediction, ...] = ()
+    time_box_minutes: float = Field(gt=0, le=240)
+
+
+class Change(Settings):
+    """A fix or a cheat: merge patches by service on the broken configuration, and services to stop."""
+
+    title: str
+    patch: dict[Literal["llm", "gateway"], dict[str, Any]] = Field(default_factory=dict)
+    stop: tuple[Literal["llm", "gateway"], ...] = ()
+    fails_on: str | None = Field(None, description="for a cheat: the check that must fail")
+
+
+class HiddenTruth(Settings):
+    """hidden/truth.yaml"""
+
+    diagnosis: Truth
+    decoy: Change = Field(description="a run with the same symptom and another cause")
+    predictions: dict[str, float] = Field(default_factory=dict)
+    rollback_fails_on: str = Field(description="the check on which a roll-back to the defaults fails")
+
+
+class Scenario:
+    """A loaded scenario folder; the parts are read when first asked for. Raises ConfigError."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.public = load(folder / "public/scenario.yaml", Public)
+        if self.public.id != folder.name:
+            problem = f"scenario.yaml: id is '{self.public.id}', but the folder is '{folder.name}'"
+            raise ConfigError(folder / "public/scenario.yaml", [problem])
+
+    @property
+    def id(self) -> str:
+        return self.public.id
+
+    @cached_property
+    def truth(self) -> HiddenTruth:
+        return load(self.folder / "hidden/truth.yaml", HiddenTruth)
+
+    @cached_property
+    def fixes(self) -> dict[str, Change]:
+        """By file stem, the reference first."""
+        return self._changes("fixes")
+
+    @cached_property
+    def cheats(self) -> dict[str, Change]:
+        cheats = self._changes("cheats")
+        for name, cheat in cheats.items():
+            if cheat.fails_on not in {check.id for check in self.public.checks}:
+                path = self.folder / f"hidden/cheats/{name}.yaml"
+                raise ConfigError(path, [f"{path.name}: fails_on: no check has the id '{cheat.fails_on}'"])
+        return cheats
+
+    @cached_property
+    def brief(self) -> str:
+        return (self.folder / "public/brief.md").read_text(encoding="utf-8")
+
+    @cached_property
+    def hints(self) -> list[str]:
+        """The ladder of hints, one per `## ` section."""
+        text = (self.folder / "hidden/hints.md").read_text(encoding="utf-8")
+        return [part.strip() for part in re.split(r"^## .*$", text, flags=re.M)[1:]]
+
+    @cached_property
+    def debrief(self) -> str:
+        return (self.folder / "hidden/debrief.md").read_text(encoding="utf-8")
+
+    def patch(self, layer: Literal["site", "fault"], service: str) -> dict[str, Any]:
+        """The merge patch of one layer for one service; empty where the scenario leaves the service alone."""
+        path = self.folder / "hidden" / layer / f"{service}.yaml"
+        return read_yaml(path.read_text(encoding="utf-8"), path.name) if path.is_file() else {}
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over every file of the scenario but its proof and recordings, which are made from the rest."""
+        digest = hashlib.sha256()
+        for path in sorted(p for p in self.folder.rglob("*") if p.is_file()):
+            name = path.relative_to(self.folder).as_posix()
+            if not name.startswith(("hidden/proof/", "hidden/recordings/")):
+                digest.update(f"{name}\0{path.stat().st_size}\0".encode() + path.read_bytes())
+        return digest.hexdigest()
+
+    def _changes(self, kind: str) -> dict[str, Change]:
+        paths = sorted((self.folder / "hidden" / kind).glob("*.yaml"))
+        return {path.stem: load(path, Change) for path in paths}
+
+
+def all_ids() -> list[str]:
+    """Ids of the scenarios of this checkout, in the order in which they are offered."""
+    return sorted(path.parent.parent.name for path in SCENARIOS.glob("*/public/scenario.yaml"))
+
+
+def find(scenario_id: str) -> Scenario:
+    """The scenario with that id; raises ConfigError that names the nearest one."""
+    if scenario_id not in all_ids():
+        raise ConfigError(SCENARIOS, [f"no scenario '{scenario_id}': {nearest(scenario_id, all_ids())}"])
+    return Scenario(SCENARIOS / scenario_id)

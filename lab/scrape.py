@@ -1,0 +1,27 @@
+"""The configuration of a drill's Prometheus, made from `dashboards/prometheus.yml`."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from jinja2 import Environment, StrictUndefined, UndefinedError
+
+from lab.paths import DASHBOARDS
+
+TEMPLATE = DASHBOARDS / "prometheus.yml"
+
+
+def rule_files(rules_dir: Path) -> list[Path]:
+    """The rule files in `rules_dir`, sorted; `*_test.yml` beside them are input of promtool."""
+    return sorted(path.resolve() for path in rules_dir.glob("*.yml") if not path.stem.endswith("_test"))
+
+
+def render_config(ports: Mapping[str, int], rules_dir: Path) -> str:
+    """Prometheus' configuration as YAML: `ports` maps each scrape job of the template to its loopback port.
+
+    Raises ValueError when a job has no port.
+    """
+    template = Environment(undefined=StrictUndefined, autoescape=False).from_string(TEMPLATE.read_text("utf-8"))
+    try:
+        return template.render(ports=dict(ports), rule_files=[str(path) for path in rule_files(rules_dir)])
+    except UndefinedError as problem:
+        raise ValueError(f"{TEMPLATE.name}: a scrape job has no port: {problem}") from problem

@@ -1,0 +1,283 @@
+"""What the terminal shows: tables and panels made from plain data. `--json` prints the same data."""
+
+import json
+import math
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.markdown import Markdown
+from rich.markup import escape
+from rich.panel import Panel
+from rich.syntax import Syntax
+from rich.table import Table
+
+from lab import proof, workspace
+from lab.calibrate import Baseline
+from lab.diagnosis import load_vocabulary
+from lab.doctor import Finding
+from lab.grade import CheckResult, Grade
+from lab.measure import load_figures
+from lab.prometheus import Prometheus
+from lab.promql import QueryError
+from lab.run import Run
+from lab.runtime import control
+from lab.scenario import Scenario
+from loadtests import LoadError
+from loadtests.rows import read_rows
+
+RECENT_SECONDS = 30
+COLOURS = {"pass": "green", "fail": "red", "cannot_grade": "yellow", "not_measured": "yellow"}
+
+
+def plain(text: str) -> str:
+    """Text that rich prints as it is."""
+    return escape(text)
+
+
+class Steps:
+    """Progress where there is no terminal: a line for each new step, not for each second of it."""
+
+    def __init__(self, write: Callable[[str], None]) -> None:
+        self._write, self._last = write, ""
+
+    def __call__(self, text: str) -> None:
+        step = "".join(character for character in text if not character.isdigit())
+        if step != self._last:
+            self._write(text)
+            self._last = step
+
+
+def entry(scenario: Scenario) -> dict[str, Any]:
+    public = scenario.public
+    return {
+        "id": public.id,
+        "title": public.title,
+        "level": public.level,
+        "covers": list(public.covers),
+        "services": list(public.services),
+        "proved": proof.proved(scenario),
+        "time_box_minutes": public.time_box_minutes,
+    }
+
+
+def catalogue(entries: Sequence[dict[str, Any]]) -> RenderableType:
+    table = Table("scenario", "level", "what the pager says", "proved", box=None, pad_edge=False)
+    for item in entries:
+        table.add_row(item["id"], str(item["level"]), plain(item["title"]), "yes" if item["proved"] else "[red]no[/]")
+    return Group(table, "", "Start one: [bold]lab start ID[/]")
+
+
+def state(run: Run, scenario: Scenario) -> dict[str, Any]:
+    """Everything `lab status` knows: services, the symptom, recent load figures, addresses."""
+    public = scenario.public
+    return {
+        "running": True,
+        "run_id": run.info.run_id,
+        "scenario": scenario.id,
+        "title": public.title,
+        "services": [vars(process) for process in control.processes(run)],
+        "incidents": [e for e in run.events("process") if e["state"] in ("exited", "fatal", "backoff")][-5:],
+        "offered_rate": run.info.practice_rate,
+        "objectives": public.objectives.model_dump(),
+        "recent": recent(run, scenario),
+        "pending_changes": bool(workspace.diff(run.applied, run.workspace)),
+        "workspace": str(run.workspace),
+        "prometheus": run.prometheus_url,
+        "gateway": run.gateway_url,
+        "keys_file": str(run.keys_file),
+    }
+
+
+def recent(run: Run, scenario: Scenario) -> dict[str, float | None] | None:
+    """Figures of the ended practice requests that were due in the last RECENT_SECONDS; None without load."""
+    objectives = scenario.public.objectives
+    try:
+        rows = read_rows(run.folder / "load/practice/rows.jsonl")
+    except LoadError:
+        return None
+    now = max((row.end or row.sent for row in rows.rows), default=0.0)
+    settled = [row for row in rows.rows if now - RECENT_SECONDS <= row.intended]
+    return load_figures(settled, max(1, len(settled)), objectives) if settled else None
+
+
+def status(state: dict[str, Any]) -> RenderableType:
+    services = Table("service", "state", "pid", "up", box=None, pad_edge=False)
+    for process in state["services"]:
+        colour = "green" if process["state"] == "RUNNING" else "red"
+        services.add_row(
+            process["name"], f"[{colour}]{process['state'].lower()}[/]", str(process["pid"] or ""),
+            f"{process['uptime_seconds']} s" if process["state"] == "RUNNING" else "",
+        )  # fmt: skip
+    parts: list[RenderableType] = [f"[bold]{plain(state['title'])}[/]  ({state['scenario']})", "", services, ""]
+    parts += [f"[red]{item['service']} {item['state']}[/] (pid {item['pid']})" for item in state["incidents"]]
+    parts += [symptom(state["recent"], state["objectives"], state["offered_rate"]), ""]
+    if state["pending_changes"]:
+        parts.append("The workspace differs from what runs: [bold]lab diff[/], [bold]lab apply[/].")
+    parts.append(next_steps(state["workspace"], state["prometheus"], state["gateway"]))
+    return Group(*parts)
+
+
+def symptom(recent: dict[str, float | None] | None, objectives: dict[str, float], rate: float) -> RenderableType:
+    if recent is None:
+        return "No load right now."
+    table = Table("as the caller sees it", "now", "objective", box=None, pad_edge=False)
+    rows = [
+        ("requests that met every objective", recent["goodput"], None, "{:.0%}"),
+        ("time to first token, p50", recent["ttft_p50"], objectives["first_token_seconds"], "{:.2f} s"),
+        ("time to first token, p95", recent["ttft_p95"], objectives["first_token_seconds"], "{:.2f} s"),
+        ("time per output token, p95", recent["tpot_p95"], objectives["time_per_output_token_seconds"], "{:.3f} s"),
+        ("requests answered", recent["answered_share"], None, "{:.0%}"),
+    ]
+    for name, value, limit, form in rows:
+        shown = "-" if value is None else form.format(value)
+        late = limit is not None and (value is None or value > limit)
+        bad = late or (limit is None and (value or 0) < 0.9)
+        table.add_row(name, f"[{'red' if bad else 'green'}]{shown}[/]", f"≤ {limit:g} s" if limit else "")
+    return Group(table, f"{rate:.2f} requests/s offered; answered requests due in the last {RECENT_SECONDS} s")
+
+
+def next_steps(workspace_path: str, prometheus: str, gateway: str) -> str:
+    files = os.path.relpath(workspace_path)
+    return (
+        f"[bold]Look[/]   lab metrics · lab logs llm · Prometheus {prometheus}/graph · "
+        f"gateway {gateway}\n"
+        f"[bold]Change[/] edit {files}/*.yaml, then lab diff, lab apply\n"
+        "[bold]Say[/]    lab diagnose (component, mechanism, and a query as evidence) · lab hint\n"
+        "[bold]End[/]    lab check grades the stack with fresh traffic · lab report · lab stop"
+    )
+
+
+def briefing(run: Run, scenario: Scenario) -> RenderableType:
+    found = state(run, scenario)
+    return Group(Panel(Markdown(scenario.brief), title=plain(scenario.public.title), width=110), status(found))
+
+
+def metric_rows(run: Run, scenario: Scenario, query: str | None) -> list[dict[str, Any]]:
+    """The value of each ready-made query, or of one given; an error is told in its row."""
+    watched = scenario.public.watch
+    entries = (
+        [{"title": query, "query": query, "unit": "", "objective": ""}]
+        if query
+        else [watch.model_dump() for watch in watched]
+    )
+    rows: list[dict[str, Any]] = []
+    with Prometheus(run.prometheus_url) as prometheus:
+        for item in entries:
+            try:
+                samples = prometheus.query(item["query"])
+            except QueryError as problem:
+                if query:
+                    raise
+                rows.append(item | {"error": str(problem), "samples": []})
+                continue
+            rows.append(item | {"samples": [{"labels": dict(s.labels), "value": _finite(s.value)} for s in samples]})
+    return rows
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def metrics(rows: Sequence[dict[str, Any]], run: Run) -> RenderableType:
+    table = Table("metric", "now", "objective", box=None, pad_edge=False)
+    for row in rows:
+        for sample in row["samples"] or [{"labels": {}, "value": None}]:
+            labels = {k: v for k, v in sample["labels"].items() if k not in ("__name__", "instance", "job")}
+            name = row["title"] + (f" {labels}" if labels else "")
+            shown = "no data" if sample["value"] is None else f"{sample['value']:.4g} {row['unit']}"
+            table.add_row(plain(name), shown, row["objective"])
+    queries = "\n".join(f"  {plain(row['query'])}" for row in rows)
+    parts = [table, "", f"Queries, for `lab metrics 'QUERY'` or {run.prometheus_url}/graph:", queries]
+    return Group(*(parts if len(rows) > 1 else parts[:1]))
+
+
+def colour_diff(text: str) -> RenderableType:
+    return Syntax(text, "diff", background_color="default", word_wrap=True)
+
+
+def grade(grade: Grade, folder: Path) -> RenderableType:
+    colour = COLOURS[grade.verdict]
+    headline = f"[bold {colour}]{grade.verdict.replace('_', ' ').upper()}[/]"
+    table = Table("check", "result", "value", "allowed", "margin", box=None, pad_edge=False)
+    for item in grade.checks:
+        margin = f"{item.margin:.1f}×" if item.margin else "-" if _factors(item) else "exact"
+        table.add_row(
+            item.id, f"[{COLOURS[item.outcome]}]{item.outcome.replace('_', ' ')}[/]", number(item.value),
+            f"{item.op} {number(item.threshold)}", margin,
+        )  # fmt: skip
+    reasons = "\n".join(f"  {plain(item.reason)}" for item in grade.checks)
+    why = "\n".join(f"[{colour}]{plain(reason)}[/]" for reason in grade.reasons) if not grade.checks or (
+        grade.verdict == "cannot_grade"
+    ) else ""  # fmt: skip
+    return Group(headline, *([why] if why else []), "", table, "", reasons, "", f"Evidence: {os.path.relpath(folder)}")
+
+
+def _factors(item: CheckResult) -> bool:
+    return item.kind in ("slo", "cost", "work")
+
+
+def number(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, tuple | list):
+        return " to ".join(number(part) for part in value)
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def hint(text: str, number: int, of: int) -> RenderableType:
+    return Panel(Markdown(text), title=f"hint {number} of {of}", width=100)
+
+
+def vocabulary(scenario: Scenario) -> RenderableType:
+    words = load_vocabulary()
+    table = Table(box=None, pad_edge=False, show_header=False)
+    public = scenario.public
+    table.add_row("[bold]--component[/]", "")
+    for name in public.diagnosis.components:
+        table.add_row(f"  {name}", plain(words.components[name]))
+    table.add_row("[bold]--mechanism[/]", "")
+    for name in public.diagnosis.mechanisms:
+        table.add_row(f"  {name}", plain(words.mechanisms[name]))
+    if public.predict:
+        table.add_row("[bold]--predict ID=VALUE[/]", "")
+        for item in public.predict:
+            table.add_row(f"  {item.id}", plain(f"{item.ask} ({item.unit})"))
+    note = (
+        "--query: PromQL with one value, that in this incident is at least twice, or at most half, of what it is in a "
+    )
+    return Group(table, "", note + "healthy run and in a run with the same symptom from another cause")
+
+
+def diagnosis(result: dict[str, Any]) -> RenderableType:
+    lines = [f"[bold]{result['points']:.2f}[/] of 1 point for the diagnosis"]
+    lines += [f"  {plain(reason)}" for reason in result["reasons"]]
+    return Group(*lines)
+
+
+def proofs(results: Sequence[dict[str, Any]]) -> RenderableType:
+    parts: list[RenderableType] = []
+    for result in results:
+        table = Table("control", "must", "verdict", "", "margins", "s", box=None, pad_edge=False)
+        for item in result["controls"]:
+            last = item["attempts"][-1]
+            margins = ", ".join(f"{c['id']} {c['margin']:.1f}×" for c in last["checks"] if c["margin"] is not None)
+            ok = "[green]ok[/]" if item["ok"] else f"[red]{plain('; '.join(last['problems']))}[/]"
+            table.add_row(item["control"], item["must"], last["verdict"], ok, margins, f"{last['seconds']:.0f}")
+        word = "[green]proved[/]" if result["proved"] else "[red]not proved[/]"
+        parts += [f"[bold]{result['scenario']}[/]: {word} in {result['seconds'] / 60:.1f} min", table, ""]
+    return Group(*parts)
+
+
+def baseline(baseline: Baseline) -> RenderableType:
+    return Syntax(json.dumps(baseline.as_dict(), indent=1), "json", background_color="default")
+
+
+def findings(findings: Sequence[Finding]) -> RenderableType:
+    table = Table("what", "", "", box=None, pad_edge=False)
+    for item in findings:
+        mark = "[green]ok[/]" if item.ok else "[red]wrong[/]"
+        table.add_row(plain(item.what), mark, plain(item.detail if item.ok else f"{item.detail}: {item.mend}"))
+    return table

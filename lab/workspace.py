@@ -1,0 +1,160 @@
+"""Configuration of a run: healthy defaults, merged with a scenario's patches; what a learner changed; what may run."""
+
+import difflib
+import hashlib
+import json
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel
+
+from lab.paths import CACHE, ROOT
+from lab.run import Ports, Run
+from lab.scenario import SERVICES, Scenario
+from stack.gateway.config import GatewayConfig
+from stack.llm.config import LLMConfig
+from stack.settings import ConfigError, changed_paths, parse, protected_changes, read_yaml
+
+MODELS: dict[str, type[BaseModel]] = {"llm": LLMConfig, "gateway": GatewayConfig}
+DEFAULTS = ROOT / "stack/config"
+MODEL_FOLDER = CACHE / "models/smollm2-135m-instruct"
+
+
+def merge_patch(target: Any, patch: Any) -> Any:
+    """JSON Merge Patch (RFC 7396): mappings merge, null removes a key, anything else replaces."""
+    if not isinstance(patch, Mapping):
+        return patch
+    merged = dict(target) if isinstance(target, Mapping) else {}
+    for key, value in patch.items():
+        if value is None:
+            merged.pop(key, None)
+        else:
+            merged[key] = merge_patch(merged.get(key), value)
+    return merged
+
+
+def defaults() -> dict[str, dict[str, Any]]:
+    """The healthy configuration of every service, as shipped."""
+    paths = {service: DEFAULTS / f"{service}.yaml" for service in SERVICES}
+    return {service: read_yaml(path.read_text("utf-8"), path.name) for service, path in paths.items()}
+
+
+def healthy(scenario: Scenario) -> dict[str, dict[str, Any]]:
+    """The configuration of the site before the incident."""
+    return {name: merge_patch(config, scenario.patch("site", name)) for name, config in defaults().items()}
+
+
+def broken(scenario: Scenario) -> dict[str, dict[str, Any]]:
+    """The configuration that the learner finds."""
+    return {name: merge_patch(config, scenario.patch("fault", name)) for name, config in healthy(scenario).items()}
+
+
+def placed(configs: Mapping[str, dict[str, Any]], ports: Ports) -> dict[str, dict[str, Any]]:
+    """`configs` with the addresses and paths of one run: what a learner may not touch."""
+    llm, gateway = f"http://127.0.0.1:{ports.llm}", f"http://127.0.0.1:{ports.ready}/readyz"
+    places = {
+        "llm": {"listen": {"port": ports.llm, "ready_port": ports.ready}, "model": {"path": str(MODEL_FOLDER)}},
+        "gateway": {
+            "listen": {"port": ports.gateway},
+            "upstream": {"base_url": llm, "ready_url": gateway},
+            "keys_file": "../keys/hashed.json",
+        },
+    }
+    return {name: merge_patch(config, places[name]) for name, config in configs.items()}
+
+
+def write(configs: Mapping[str, dict[str, Any]], folder: Path) -> None:
+    """One readable YAML file for each service."""
+    for name, config in configs.items():
+        (folder / f"{name}.yaml").write_text(_as_yaml(config), encoding="utf-8")
+
+
+def read(folder: Path) -> dict[str, dict[str, Any]]:
+    """The files of `folder` as written, not yet validated; raises ConfigError."""
+    found = {}
+    for name in SERVICES:
+        path = folder / f"{name}.yaml"
+        try:
+            found[name] = read_yaml(path.read_text("utf-8"), path.name)
+        except FileNotFoundError:
+            raise ConfigError(path, [f"{path.name}: missing; `lab diff` shows what ran last"]) from None
+        except UnicodeDecodeError as problem:
+            raise ConfigError(path, [f"{path.name}: byte {problem.start} is not valid UTF-8"]) from None
+    return found
+
+
+def validate(configs: Mapping[str, dict[str, Any]], original: Mapping[str, dict[str, Any]]) -> None:
+    """Raises ConfigError with every problem: not valid for its service, or a protected key differs from `original`."""
+    problems = []
+    for name, config in configs.items():
+        source, model = f"{name}.yaml", MODELS[name]
+        try:
+            parse(json.dumps(config), model, source)  # JSON is YAML
+        except ConfigError as problem:
+            problems += problem.problems
+        problems += [
+            f"{source}: {path}: belongs to the lab and may not be changed (it was {_at(original[name], path)})"
+            for path in sorted(protected_changes(model, original[name], config))
+        ]
+    if problems:
+        raise ConfigError("workspace", problems)
+
+
+def changed_services(old: Mapping[str, dict[str, Any]], new: Mapping[str, dict[str, Any]]) -> list[str]:
+    """The services whose configuration differs in substance, not only in layout."""
+    return [name for name in SERVICES if changed_paths(old[name], new[name])]
+
+
+def diff(old: Path, new: Path) -> str:
+    """Unified diff of the configuration files of two folders; empty when they are equal."""
+    lines: list[str] = []
+    for name in SERVICES:
+        before, after = ((folder / f"{name}.yaml").read_text("utf-8").splitlines() for folder in (old, new))
+        lines += difflib.unified_diff(before, after, f"{old.name}/{name}.yaml", f"{new.name}/{name}.yaml", lineterm="")
+    return "\n".join(lines)
+
+
+def tenants(configs: Mapping[str, dict[str, Any]]) -> set[str]:
+    return {tenant["name"] for tenant in configs["gateway"]["tenants"]}
+
+
+def make_keys(tenants: set[str], run: Run) -> None:
+    """Fresh API keys: clear for the load generator and the learner, hashed for the gateway."""
+    keys = {tenant: f"lab-{secrets.token_urlsafe(18)}" for tenant in sorted(tenants)}
+    hashed = {tenant: hashlib.sha256(key.encode()).hexdigest() for tenant, key in keys.items()}
+    run.keys_file.touch(mode=0o600)
+    run.keys_file.write_text(json.dumps(keys))
+    (run.folder / "keys/hashed.json").write_text(json.dumps(hashed))
+
+
+class _Dumper(yaml.SafeDumper):
+    """Long texts as block scalars, plain lists on one line, others indented: files that a person edits."""
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
+        return super().increase_indent(flow, False)
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+def _list(dumper: yaml.SafeDumper, items: list[Any]) -> yaml.SequenceNode:
+    flow = not any(isinstance(item, dict | list) or "\n" in str(item) for item in items)
+    return dumper.represent_sequence("tag:yaml.org,2002:seq", items, flow_style=flow)
+
+
+_Dumper.add_representer(str, _text)
+_Dumper.add_representer(list, _list)
+
+
+def _as_yaml(config: dict[str, Any]) -> str:
+    return yaml.dump(config, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
+
+
+def _at(config: Any, path: str) -> Any:
+    for part in path.split("."):
+        config = config.get(part) if isinstance(config, Mapping) else None
+    return config

@@ -1,0 +1,1 @@
+"""The system under test: the services that a company would run."""

@@ -1,0 +1,1 @@
+"""The inference engine: model preparation, launcher, and the canary that decides whether it may serve."""

@@ -1,0 +1,1 @@
+"""What the services tell about themselves: request ids, log lines, metrics."""

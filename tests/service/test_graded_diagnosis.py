@@ -1,0 +1,177 @@
+"""Diagnoses graded on recordings: an incident, health, and a decoy that has the same symptom from another cause.
+
+The incident: prompts stop sharing their beginning, so first tokens take seconds. The decoy: the same traffic on an
+engine that may run too few requests at once.
+"""
+
+import json
+from pathlib import Path
+
+import pytest
+from recordings import a_recording
+
+from lab.diagnosis import Diagnosis, DiagnosisResult, Recordings, Truth, grade
+from lab.recording import RecordingError, save
+
+RUNS = {
+    "broken": {"hits": 2, "ttft": 8.0, "running": 16, "waiting": 9, "before": 3_000, "start": 1.7e9},
+    "healthy": {"hits": 95, "ttft": 0.2, "running": 3, "waiting": 0, "before": 100, "start": 1.8e9},
+    "decoy": {"hits": 94, "ttft": 9.0, "running": 1, "waiting": 11, "before": 200, "start": 1.9e9},
+}
+RIGHT = ("llm-kv-cache", "prefix-never-matches")
+HIT_SHARE = "sum(rate(vllm:prefix_cache_hits_total[30s])) / (sum(rate(vllm:prefix_cache_queries_total[30s])) > 0)"
+
+
+@pytest.fixture(scope="module")
+def truth(tmp_path_factory: pytest.TempPathFactory) -> Truth:
+    folder = tmp_path_factory.mktemp("incident")
+    for run, made in RUNS.items():
+        metrics = {
+            "up": lambda _: 1,
+            "vllm:prefix_cache_queries_total": lambda s: 100 * s,
+            "vllm:prefix_cache_hits_total": lambda s, made=made: made["hits"] * s,
+            "vllm:time_to_first_token_seconds_sum": lambda s, made=made: made["ttft"] * s,
+            "vllm:time_to_first_token_seconds_count": lambda s: s,
+            "vllm:num_requests_running": lambda _, made=made: made["running"],
+            'vllm:num_requests_waiting{engine="0"}': lambda _, made=made: made["waiting"],
+            'vllm:num_requests_waiting{engine="1"}': lambda _, made=made: made["waiting"],
+            "vllm:generation_tokens_total": lambda s, made=made: made["before"] + 50 * s,
+            "vllm:num_preemptions_total": lambda _: 0,
+            "process_start_time_seconds": lambda _, made=made: made["start"],
+        }
+        save(a_recording(metrics), folder / f"{run}.json.gz")
+    return Truth.model_validate(
+        {
+            "accepted": [
+                {"component": RIGHT[0], "mechanism": RIGHT[1]},
+                {"component": "gateway-prompt", "mechanism": RIGHT[1], "score": 0.5},
+            ],
+            "query": HIT_SHARE,
+            "recordings": {run: folder / f"{run}.json.gz" for run in RUNS},
+        }
+    )
+
+
+def graded(truth: Truth, query: str, component: str = RIGHT[0], mechanism: str = RIGHT[1]) -> DiagnosisResult:
+    return grade(Diagnosis(component=component, mechanism=mechanism, query=query), truth)
+
+
+def query_points(truth: Truth, query: str) -> tuple[float, str]:
+    result = graded(truth, query)
+    return result.query_points, result.sentences[1]
+
+
+def test_the_right_explanation_with_evidence_gets_every_point(truth: Truth) -> None:
+    result = graded(truth, truth.query or "")
+    assert result.points == pytest.approx(1)
+    assert result.values == pytest.approx({"broken": 0.02, "healthy": 0.95, "decoy": 0.94})
+    assert result.sentences == (
+        "llm-kv-cache with prefix-never-matches explains this incident.",
+        "The query tells the runs apart: broken 0.02, healthy 0.95, decoy 0.94, at most 1/2 of both others.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("component", "mechanism", "points"),
+    [
+        (*RIGHT, 2 / 3),
+        ("gateway-prompt", RIGHT[1], 1 / 3),
+        (RIGHT[0], "too-few-sequences", 0),
+        ("llm-scheduler", "too-few-sequences", 0),
+    ],
+)
+def test_an_explanation_counts_two_thirds_and_only_as_an_accepted_pair(
+    truth: Truth, component: str, mechanism: str, points: float
+) -> None:
+    """Exploit: name a component and a mechanism that are each right in some pair, but not together."""
+    result = graded(truth, "", component, mechanism)
+    assert result.points == pytest.approx(points)
+    assert result.sentences[1] == "There is no query as evidence."
+
+
+def test_evidence_counts_a_third_even_under_a_wrong_explanation(truth: Truth) -> None:
+    assert graded(truth, HIT_SHARE, "telemetry", "alert-cannot-fire").points == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        HIT_SHARE,
+        "rate(vllm:prefix_cache_hits_total[60s])",
+        "scalar(sum(rate(vllm:prefix_cache_hits_total[30s])))",
+        "sum(rate(vllm:prefix_cache_queries_total[30s])) - sum(rate(vllm:prefix_cache_hits_total[30s]))",
+        "vllm:num_requests_running",
+    ],
+)
+def test_any_query_that_tells_the_runs_apart_is_evidence(truth: Truth, query: str) -> None:
+    assert query_points(truth, query)[0] == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "rate(vllm:time_to_first_token_seconds_sum[30s]) / rate(vllm:time_to_first_token_seconds_count[30s])",
+        "sum(vllm:num_requests_waiting)",
+    ],
+)
+def test_the_symptom_is_no_evidence(truth: Truth, query: str) -> None:
+    """Exploit: ask for the latency or the queue, which are bad in every incident of this kind."""
+    points, sentence = query_points(truth, query)
+    assert points == 0
+    assert "symptom" in sentence
+
+
+def test_how_long_a_process_had_been_up_is_no_evidence(truth: Truth) -> None:
+    """Exploit: a plain counter, which in these recordings differs by age of the process and by nothing else."""
+    points, sentence = query_points(truth, "vllm:generation_tokens_total")
+    assert points == 0
+    assert "no difference" in sentence
+
+
+def test_a_start_time_smuggled_in_beside_a_metric_of_the_stack_is_no_evidence(truth: Truth) -> None:
+    """Exploit: add zero times an honest metric to a number that belongs to one process."""
+    smuggled = "sum(process_start_time_seconds) - 1.69e9 + 0 * sum(vllm:num_requests_running)"
+    points, sentence = query_points(truth, smuggled)
+    assert points == 0
+    assert "process_start_time_seconds tells which process ran" in sentence
+
+
+@pytest.mark.parametrize(
+    ("query", "part"),
+    [
+        ("vllm:num_requests_waiting", "broken: it gives 2 values"),
+        ("rate(vllm:prefix_cache_hits_total)", "expected type range vector"),
+        ("vllm:prefix_cache_hits_total[30s]", "window of samples"),
+        ("sum(vllm:num_requests_running", "unclosed left parenthesis"),
+        ("sum(vllm:num_requests_running > 2)", "decoy: no value"),
+        ("sum(rate(vllm:num_preemptions_total[30s])) / sum(rate(vllm:num_preemptions_total[30s]))", "not a number"),
+        ("vllm:num_requests_running / on () sum(rate(vllm:num_preemptions_total[30s]))", "infinite"),
+        ("vllm:num_requests_running - 20", "negative"),
+        ("sum(rate(vllm:num_preemptions_total[30s]))", "no difference"),
+        ("up", "names no metric of the stack"),
+        ("  ", "no query"),
+    ],
+)
+def test_a_query_that_shows_nothing_gets_no_points_and_is_told_why(truth: Truth, query: str, part: str) -> None:
+    points, sentence = query_points(truth, query)
+    assert points == 0
+    assert part in sentence
+
+
+def test_a_result_with_a_value_that_is_no_number_can_be_written_as_json(truth: Truth) -> None:
+    result = graded(truth, "0 * sum(vllm:num_requests_running) / 0")
+    assert json.loads(result.model_dump_json())["values"]["broken"] is None
+
+
+def test_paths_of_recordings_count_from_the_folder_given(truth: Truth) -> None:
+    folder = truth.recordings.broken.parent
+    near = Recordings(**{run: Path(f"{run}.json.gz") for run in RUNS})
+    relative = truth.model_copy(update={"recordings": near})
+    answer = Diagnosis(component=RIGHT[0], mechanism=RIGHT[1], query=HIT_SHARE)
+    assert grade(answer, relative, folder).points == pytest.approx(1)
+
+
+def test_without_a_recording_there_is_no_grade(truth: Truth, tmp_path: Path) -> None:
+    lost = truth.recordings.model_copy(update={"decoy": tmp_path / "lost.gz"})
+    with pytest.raises(RecordingError, match=r"lost\.gz"):
+        graded(truth.model_copy(update={"recordings": lost}), HIT_SHARE)

@@ -1,0 +1,303 @@
+"""What counts as evidence, and what the words of a diagnosis are. Values from recordings: tests/service."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lab.diagnosis import Truth, load_vocabulary
+from lab.evidence import MAX_CHARS, SMALLEST, compare, refusals
+from stack.settings import ConfigError, parse
+
+STACK = {"vllm:num_requests_waiting", "vllm:prompt_tokens_total", "gateway_requests_total"}
+RECORDED = frozenset(STACK | {"up", "process_cpu_seconds_total"})
+GOOD = "sum(rate(vllm:prompt_tokens_total[30s]))"
+
+
+def refused(query: str) -> str:
+    return "; ".join(refusals(query, RECORDED, seconds=60))
+
+
+def separates(broken: float | None, healthy: float | None, decoy: float | None, factor: float = 2.0) -> bool:
+    return compare({"broken": broken, "healthy": healthy, "decoy": decoy}, factor).separates
+
+
+def why(broken: float | None, healthy: float | None, decoy: float | None) -> str:
+    return compare({"broken": broken, "healthy": healthy, "decoy": decoy}, 2.0).sentence
+
+
+# ── which queries may be evidence at all ──
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        GOOD,
+        "max(vllm:num_requests_waiting)",
+        'sum(rate(gateway_requests_total{status="503"}[30s])) / sum(rate(gateway_requests_total[30s]))',
+        "sum(rate(vllm:prompt_tokens_total[1m])) or vector(0)",
+        "sum by (instance) (vllm:num_requests_waiting)",
+        "rate(process_cpu_seconds_total[30s]) / on (job) rate(vllm:prompt_tokens_total[30s])",
+        "count_over_time((vllm:num_requests_waiting > 4)[30s:1s])",
+    ],
+)
+def test_queries_that_a_person_on_call_would_write_are_taken(query: str) -> None:
+    assert refused(query) == ""
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "up",
+        'sum(up{job="llm"})',
+        "process_cpu_seconds_total",
+        "python_gc_collections_total + up",
+        "5",
+        "vector(1)",
+        "scalar(vector(2)) * 3",
+        "scrape_duration_seconds",
+        'ALERTS{alertname="QueueGrows"}',
+    ],
+)
+def test_a_query_without_a_metric_of_the_stack_is_refused(query: str) -> None:
+    """Exploit: a constant or a number that only says which process runs where might happen to differ."""
+    assert "no metric of the stack" in refused(query)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "time()",
+        "time() - vllm:num_requests_waiting * 0",
+        "timestamp(vllm:num_requests_waiting)",
+        "vllm:num_requests_waiting * 0 + hour()",
+        "minute() + vllm:num_requests_waiting",
+    ],
+)
+def test_a_query_that_reads_the_clock_is_refused(query: str) -> None:
+    """Exploit: each recording is evaluated at another time, so the clock alone tells them apart."""
+    assert "cannot be used in evidence" in refused(query)
+
+
+@pytest.mark.parametrize("hidden", ['"vllm:num_requests_waiting"', "# vllm:num_requests_waiting"])
+def test_a_metric_in_a_text_or_comment_does_not_make_a_query_evidence(hidden: str) -> None:
+    """Exploit: name a metric where it does nothing, to get past the rule that one must be named."""
+    assert "no metric of the stack" in refused(f"up {hidden}")
+
+
+@pytest.mark.parametrize("query", ['count({job="llm"})', 'sum({__name__=~"vllm:.*"})', f'{GOOD} + {{job="x"}}'])
+def test_a_selector_without_a_metrics_name_is_refused(query: str) -> None:
+    """Exploit: count which series happen to exist, which differs between any two runs."""
+    assert "name the metric" in refused(query)
+
+
+@pytest.mark.parametrize(
+    "matcher", ['instance="127.0.0.1:20001"', 'instance!="x"', 'job="llm", instance=~".*1"', '"instance"="x"']
+)
+def test_a_match_on_instance_is_refused(matcher: str) -> None:
+    """Exploit: a port belongs to one run, so matching on it picks a recording by name."""
+    assert "instance" in refused(f"sum(vllm:num_requests_waiting{{{matcher}}}) or vector(0)")
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "vllm:num_requests_waiting offset 5m",
+        "vllm:num_requests_waiting OFFSET -5m",
+        "vllm:num_requests_waiting @ 1600000000",
+        "max_over_time(vllm:num_requests_waiting[30s] @ end())",
+    ],
+)
+def test_a_query_for_another_time_is_refused(query: str) -> None:
+    """Exploit: point every evaluation at the one recording that has the value wanted."""
+    assert "another time" in refused(query)
+
+
+@pytest.mark.parametrize("window", ["[61s]", "[5m]", "[1h:1s]"])
+def test_a_window_longer_than_the_recordings_is_refused(window: str) -> None:
+    """Exploit: a window over the edge counts how long each recording is."""
+    assert "recordings hold 60 s" in refused(f"count_over_time(vllm:num_requests_waiting{window})")
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        f"{GOOD} ^ 50",
+        f"exp({GOOD})",
+        f"({GOOD} % 3) or vector(0)",
+        "*".join([GOOD] * 5),
+        f"sgn({GOOD} - 3)",
+        f"{GOOD} atan2 1",
+    ],
+)
+def test_a_query_that_blows_a_small_difference_up_is_refused(query: str) -> None:
+    """Exploit: two runs never measure quite the same; the 50th power of 3 % is a factor of 4."""
+    assert refused(query) != ""
+
+
+def test_a_metric_that_was_not_recorded_is_refused_with_the_nearest_name() -> None:
+    assert "did you mean 'vllm:prompt_tokens_total'" in refused("rate(vllm:prompt_tokens[30s])")
+
+
+def test_the_suggestion_is_never_a_metric_that_could_not_be_evidence() -> None:
+    assert "'up'" not in refused("upp")
+
+
+def test_every_reason_is_given_at_once() -> None:
+    reasons = refusals('time() + {instance="x"} offset 5m', RECORDED, seconds=60)
+    assert len(reasons) == 5
+
+
+def test_a_query_that_cannot_be_read_is_refused() -> None:
+    assert "cannot be read: label matchers look like" in refused("vllm:num_requests_waiting{job}")
+
+
+def test_a_giant_query_is_not_even_read() -> None:
+    assert refused("+".join([GOOD] * 100)) == f"the query is longer than {MAX_CHARS} characters"
+
+
+# ── whether three values are told apart ──
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ((4, 1, 2), True),
+        ((4, 1, 2.01), False),
+        ((1, 2, 4), True),
+        ((1, 1.99, 4), False),
+        ((2, 1, 4), False),
+        ((0, 0.95, 0.93), True),
+        ((0.5, 0, 0), True),
+        ((0, 0, 5), False),
+        ((0, 0, 0), False),
+        ((SMALLEST, 0, 0), True),
+        ((SMALLEST * 0.99, 0, 0), False),
+        ((SMALLEST / 2, SMALLEST / 8, SMALLEST / 8), False),
+    ],
+)
+def test_the_broken_value_must_be_twice_both_others_or_half_of_both(
+    values: tuple[float, float, float], expected: bool
+) -> None:
+    assert separates(*values) is expected
+
+
+def test_the_symptom_alone_is_no_evidence() -> None:
+    """Exploit: ask for the latency; it differs from health in every incident that is about latency."""
+    assert not separates(broken=8.0, healthy=0.2, decoy=7.5)
+    assert "symptom" in why(broken=8.0, healthy=0.2, decoy=7.5)
+
+
+def test_a_value_between_the_others_does_not_stand_out() -> None:
+    """Exploit: any quantity that differs at all is far from both others when directions may differ."""
+    assert "between the others" in why(broken=10, healthy=1, decoy=100)
+
+
+@pytest.mark.parametrize(
+    ("bad", "part"),
+    [(None, "or vector(0)"), (math.nan, "not a number"), (math.inf, "infinite"), (-1.0, "negative")],
+)
+def test_a_value_that_cannot_be_compared_is_explained_with_the_run_it_is_from(bad: float | None, part: str) -> None:
+    assert part in why(9, bad, 1)
+    assert "healthy: " in why(9, bad, 1)
+
+
+numbers = st.one_of(st.none(), st.floats(allow_nan=True, allow_infinity=True))
+factors = st.floats(1.5, 100)
+
+
+@given(numbers, numbers, numbers, factors)
+def test_only_three_finite_values_that_are_not_negative_are_ever_told_apart(
+    broken: float | None, healthy: float | None, decoy: float | None, factor: float
+) -> None:
+    """Exploit: empty, NaN, infinite and negative answers compare as one likes."""
+    if separates(broken, healthy, decoy, factor):
+        assert all(v is not None and math.isfinite(v) and v >= 0 for v in (broken, healthy, decoy))
+
+
+sizes = st.floats(0, 1e12)
+
+
+@given(sizes, sizes, sizes, factors)
+def test_what_is_told_apart_is_on_one_side_of_both_and_far_enough(
+    broken: float, healthy: float, decoy: float, factor: float
+) -> None:
+    if separates(broken, healthy, decoy, factor):
+        low, high = min(healthy, decoy), max(healthy, decoy)
+        assert broken >= factor * high or broken * factor <= low
+        assert max(broken, low) >= SMALLEST
+
+
+@given(sizes, sizes, sizes, factors)
+def test_the_order_of_healthy_and_decoy_does_not_matter(
+    broken: float, healthy: float, decoy: float, factor: float
+) -> None:
+    assert separates(broken, healthy, decoy, factor) == separates(broken, decoy, healthy, factor)
+
+
+@given(sizes, sizes, sizes, factors, st.floats(0, 1))
+def test_a_healthy_value_that_moves_further_away_never_takes_the_evidence_back(
+    broken: float, healthy: float, decoy: float, factor: float, share: float
+) -> None:
+    if broken > healthy and separates(broken, healthy, decoy, factor):
+        assert separates(broken, healthy * share, decoy, factor)
+
+
+@given(sizes, factors)
+def test_a_run_is_never_told_apart_from_itself(value: float, factor: float) -> None:
+    assert not separates(value, value, value, factor)
+
+
+@given(numbers, numbers, numbers, factors)
+def test_every_comparison_is_explained(
+    broken: float | None, healthy: float | None, decoy: float | None, factor: float
+) -> None:
+    sentence = compare({"broken": broken, "healthy": healthy, "decoy": decoy}, factor).sentence
+    assert sentence.startswith("The query ")
+    assert sentence.endswith(".")
+
+
+# ── the words ──
+
+
+def test_the_vocabulary_offers_enough_to_rule_out() -> None:
+    vocabulary = load_vocabulary()
+    assert len(vocabulary.components) >= 15
+    assert len(vocabulary.mechanisms) >= 30
+    meanings = [*vocabulary.components.values(), *vocabulary.mechanisms.values()]
+    assert len(set(meanings)) == len(meanings)
+
+
+def test_an_unknown_word_is_named_with_the_nearest_known_one() -> None:
+    problems = load_vocabulary().problems(["llm-kv-cash", "telemetry"], ["prefix-never-match"])
+    assert problems == [
+        "unknown component 'llm-kv-cash'; did you mean 'llm-kv-cache'?",
+        "unknown mechanism 'prefix-never-match'; did you mean 'prefix-never-matches'?",
+    ]
+
+
+TRUTH = """
+accepted: [{component: llm-kv-cache, mechanism: prefix-never-matches}]
+recordings: {broken: b.gz, healthy: h.gz, decoy: d.gz}
+"""
+
+
+def test_a_truth_has_full_score_and_a_factor_of_two_unless_it_says_otherwise() -> None:
+    truth = parse(TRUTH, Truth, "truth.yaml")
+    assert (truth.accepted[0].score, truth.separation) == (1.0, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("separation", "separation: 1.1", "separation"),
+        ("accepted", "accepted: []", "accepted"),
+        ("recordings", "recordings: {broken: b.gz, healthy: h.gz}", "recordings.decoy"),
+        ("separation", "seperation: 2.0", "did you mean 'separation'"),
+    ],
+)
+def test_a_truth_that_cannot_grade_is_an_error(old: str, new: str, problem: str) -> None:
+    lines = [line for line in TRUTH.splitlines() if not line.startswith(old)]
+    with pytest.raises(ConfigError, match=problem):
+        parse("\n".join([*lines, new]), Truth, "truth.yaml")
