@@ -4,6 +4,7 @@
 
 PYTHON ?= python3
 SCENARIO ?=
+export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 UV := .cache/uv/bin/uv
 COMPILE := $(UV) pip compile --quiet --generate-hashes --python-version 3.11 --custom-compile-command "make lock"
 

@@ -57,7 +57,7 @@ def start(
             practice_rate=practice_rate,
             time_box_seconds=public.time_box_minutes * 60 if purpose == "drill" else 6 * 3600,
             started=time.time(),
-            versions={name: version(name) for name in ("llm-design-lab", "fastapi", "locust", "prometheus-client")},
+            versions={name: version(name) for name in ("llm-design-lab", "starlette", "locust", "prometheus-client")},
         )
     )
     refuse_taken_ports(run)

@@ -33,7 +33,7 @@ _OF_PROMETHEUS = re.compile(
 
 def known() -> frozenset[str]:
     """Every series that a drill's Prometheus can have, besides those that Prometheus adds itself."""
-    registries = (GatewayMetrics((1.0,)).registry, CanaryMetrics().registry, Meters()._registry)
+    registries = (GatewayMetrics((1.0,)).registry, CanaryMetrics().registry, Meters().registry)
     names = of_engine() | of_rules(rule_files(DASHBOARDS / "rules"))
     return names.union(*(of_registry(registry) for registry in registries))
 

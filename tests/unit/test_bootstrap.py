@@ -197,9 +197,11 @@ def test_the_lock_of_a_killed_set_up_lasts_as_long_as_its_last_command(checkout)
     os.kill(group, signal.SIGSTOP)  # the leash cannot end its command for now
     set_up.kill()
     set_up.wait()
-    with (checkout.cache / "bootstrap.lock").open() as lock, pytest.raises(BlockingIOError):
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    os.kill(group, signal.SIGCONT)
+    try:
+        with (checkout.cache / "bootstrap.lock").open() as lock, pytest.raises(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    finally:
+        os.kill(group, signal.SIGCONT)
     with exclusive(checkout, print):
         _wait_until(lambda: not _alive(group))
 
