@@ -5,8 +5,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import httpx
-
 from lab import workspace
 from lab.anchor import measure as measure_anchor
 from lab.calibrate import Baseline, rate
@@ -21,7 +19,7 @@ from lab.scenario import Scenario
 from lab.traffic import Watcher, send
 
 ANCHOR_SECONDS = 4
-DRAINED_SECONDS = 15
+IDLE_SHARE, IDLE_WAIT_SECONDS = 0.10, 20  # of the whole machine's CPU
 KILLED_STATUS = {-1, 137}  # supervisor's word for "ended by a signal", and a launcher's for SIGKILL of its child
 
 
@@ -43,13 +41,13 @@ def check(
     load = public.load.grading if seed is None else public.load.grading.model_copy(update={"seed": seed})
     plan = plan_for(load, rate(load, baseline))
     control.stop(run, "load")
-    _wait_drained(run, progress)
+    _wait_idle(run, progress)
     progress("measuring the machine's speed")
     anchors = {"calibrated": baseline.anchor, "before": measure_anchor(ANCHOR_SECONDS)}
     site = workspace.healthy(scenario)["gateway"].get("documents", {})
     probes = probe_figures(run, public, plan, tenant_key(run, load.tenant), site)
     progress(f"sending {plan.header.requests} requests in {plan.header.seconds:g} s")
-    meter = HostMeter(lambda: [pid for pid in (control.supervisor_pid(run),) if pid]).start()
+    meter = HostMeter(lambda: _roots(run)).start()
     start = time.time()
     send(run, plan, folder, f"check{folder.name}", _telling(watch, plan.header.requests, progress))
     host = meter.stop()
@@ -87,20 +85,24 @@ def _telling(watch: Watcher, planned: int, progress: Progress) -> Watcher:
     return tell
 
 
-def _wait_drained(run: Run, progress: Progress) -> None:
-    """Until no request is in progress: what the practice load left behind must not count."""
-    deadline = time.monotonic() + DRAINED_SECONDS
+def _wait_idle(run: Run, progress: Progress) -> None:
+    """Until the stack does nothing any more: what the practice load left behind must not count.
+
+    An engine that was told to drop its requests still finishes the step that it is in, and its gauges do not show that;
+    the CPU time of its processes does.
+    """
+    deadline = time.monotonic() + IDLE_WAIT_SECONDS
     while time.monotonic() < deadline:
-        try:
-            text = httpx.get(f"http://127.0.0.1:{run.ports.llm}/metrics", timeout=5, trust_env=False).text
-        except httpx.HTTPError:
-            return  # no engine, nothing in progress
-        values = [float(line.rsplit(" ", 1)[1]) for line in text.splitlines()
-                  if line.startswith(("vllm:num_requests_running{", "vllm:num_requests_waiting{"))]  # fmt: skip
-        if sum(values) == 0:
+        meter = HostMeter(lambda: _roots(run), with_self=False).start()
+        time.sleep(1)
+        if meter.stop().own_share < IDLE_SHARE:
             return
-        progress(f"waiting for {sum(values):.0f} requests of the practice load to end")
-        time.sleep(0.5)
+        progress("waiting for the engine to end what the practice load left")
+
+
+def _roots(run: Run) -> list[int]:
+    pid = control.supervisor_pid(run)
+    return [pid] if pid else []
 
 
 def _killed(run: Run, start: float, end: float) -> list[str]:

@@ -174,7 +174,7 @@ def _bound(check: Bound, config: Mapping[str, Any]) -> CheckResult:
                            f"{check.title}: {check.key} is not set to a number")  # fmt: skip
     passed = value <= check.value if check.op == "<=" else value >= check.value
     words = "at most" if check.op == "<=" else "at least"
-    reason = f"{check.title}: {check.key} is {value:,g}, allowed {words} {check.value:,g}"
+    reason = f"{check.title}: {check.key} is {value:,}, allowed {words} {check.value:,.12g}"
     return _result(check, passed, float(value), check.value, None, None, reason)
 
 

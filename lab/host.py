@@ -29,12 +29,13 @@ class HostUse:
 class HostMeter:
     """Samples /proc from a thread between `start` and `stop`.
 
-    Own time is the user and system time of every process below `roots()`, asked again at each sample since services
-    restart. A process that ends between two samples loses at most SAMPLE_SECONDS of its time to "outside".
+    Own time is the user and system time of every process at and below `roots()` and, `with_self`, this one; the roots
+    are asked again at each sample since services restart. A process that ends between two samples loses at most
+    SAMPLE_SECONDS of its time to "outside".
     """
 
-    def __init__(self, roots: Callable[[], Iterable[int]]) -> None:
-        self._roots = roots
+    def __init__(self, roots: Callable[[], Iterable[int]], with_self: bool = True) -> None:
+        self._roots = (lambda: {*roots(), os.getpid()}) if with_self else roots
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._sample_until_done, daemon=True)
         self._own_seconds = 0.0
@@ -83,7 +84,7 @@ def _busy(times: Any) -> float:
 
 
 def _trees(roots: Iterable[int]) -> Iterable[psutil.Process]:
-    for pid in {*roots, os.getpid()}:
+    for pid in set(roots):
         try:
             root = psutil.Process(pid)
             yield root

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,14 @@ from lab.calibrate import Baseline
 from lab.diagnosis import load_vocabulary
 from lab.doctor import Finding
 from lab.grade import CheckResult, Grade
-from lab.measure import load_figures
+from lab.measure import good, load_figures
 from lab.prometheus import Prometheus
 from lab.promql import QueryError
 from lab.run import Run
 from lab.runtime import control
 from lab.scenario import Scenario
 from loadtests import LoadError
+from loadtests.plan import read_plan
 from loadtests.rows import read_rows
 
 RECENT_SECONDS = 30
@@ -92,15 +94,35 @@ def state(run: Run, scenario: Scenario) -> dict[str, Any]:
 
 
 def recent(run: Run, scenario: Scenario) -> dict[str, float | None] | None:
-    """Figures of the ended practice requests that were due in the last RECENT_SECONDS; None without load."""
+    """What ended in the last RECENT_SECONDS of the practice load, as callers saw it; None without load.
+
+    `goodput` counts what is certain: an overdue request is a miss though it has not ended yet.
+    """
     objectives = scenario.public.objectives
     try:
-        rows = read_rows(run.folder / "load/practice/rows.jsonl")
+        load, plan = (
+            read_rows(run.folder / "load/practice/rows.jsonl"),
+            read_plan(run.folder / "load/practice/plan.jsonl"),
+        )
     except LoadError:
         return None
-    now = max((row.end or row.sent for row in rows.rows), default=0.0)
-    settled = [row for row in rows.rows if now - RECENT_SECONDS <= row.intended]
-    return load_figures(settled, max(1, len(settled)), objectives) if settled else None
+    now = min(time.time() - load.header.start, plan.header.seconds)
+    begun = max(0.0, now - RECENT_SECONDS)
+    ended = [row for row in load.rows if row.end is not None and row.end >= begun]
+    # Whoever came later than this may still be served in time.
+    due = {
+        a.i for a in plan.arrivals if begun - objectives.latency_seconds <= a.offset <= now - objectives.latency_seconds
+    }
+    if not ended and not due:
+        return None
+    served = sum(good(row, objectives) for row in load.rows if row.i in due)
+    figures = load_figures(ended, max(1, len(ended)), objectives)
+    seconds = max(1.0, now - begun)
+    return figures | {
+        "goodput": served / len(due) if due else None,
+        "offered_per_second": sum(begun <= arrival.offset <= now for arrival in plan.arrivals) / seconds,
+        "answered_per_second": sum(row.outcome == "ok" for row in ended) / seconds,
+    }
 
 
 def status(state: dict[str, Any]) -> RenderableType:
@@ -113,30 +135,32 @@ def status(state: dict[str, Any]) -> RenderableType:
         )  # fmt: skip
     parts: list[RenderableType] = [f"[bold]{plain(state['title'])}[/]  ({state['scenario']})", "", services, ""]
     parts += [f"[red]{item['service']} {item['state']}[/] (pid {item['pid']})" for item in state["incidents"]]
-    parts += [symptom(state["recent"], state["objectives"], state["offered_rate"]), ""]
+    parts += [symptom(state["recent"], state["objectives"]), ""]
     if state["pending_changes"]:
         parts.append("The workspace differs from what runs: [bold]lab diff[/], [bold]lab apply[/].")
     parts.append(next_steps(state["workspace"], state["prometheus"], state["gateway"]))
     return Group(*parts)
 
 
-def symptom(recent: dict[str, float | None] | None, objectives: dict[str, float], rate: float) -> RenderableType:
+def symptom(recent: dict[str, float | None] | None, objectives: dict[str, float]) -> RenderableType:
     if recent is None:
         return "No load right now."
-    table = Table("as the caller sees it", "now", "objective", box=None, pad_edge=False)
-    rows = [
-        ("requests that met every objective", recent["goodput"], None, "{:.0%}"),
-        ("time to first token, p50", recent["ttft_p50"], objectives["first_token_seconds"], "{:.2f} s"),
-        ("time to first token, p95", recent["ttft_p95"], objectives["first_token_seconds"], "{:.2f} s"),
-        ("time per output token, p95", recent["tpot_p95"], objectives["time_per_output_token_seconds"], "{:.3f} s"),
-        ("requests answered", recent["answered_share"], None, "{:.0%}"),
+    table = Table("as callers see it", "now", "objective", box=None, pad_edge=False)
+    first, each = objectives["first_token_seconds"], objectives["time_per_output_token_seconds"]
+    offered = recent["offered_per_second"] or 0.0
+    rows = [  # name, value, format, the worst good value, whether more is better
+        ("time to first token, p50", recent["ttft_p50"], "{:.2f} s", first, False),
+        ("time to first token, p95", recent["ttft_p95"], "{:.2f} s", first, False),
+        ("time per output token, p95", recent["tpot_p95"], "{:.3f} s", each, False),
+        ("requests that met every objective", recent["goodput"], "{:.0%}", 0.9, True),
+        ("requests answered per second", recent["answered_per_second"], "{:.2f}", 0.8 * offered, True),
     ]
-    for name, value, limit, form in rows:
+    for name, value, form, limit, more in rows:
+        good_now = value is not None and (value >= limit if more else value <= limit)
         shown = "-" if value is None else form.format(value)
-        late = limit is not None and (value is None or value > limit)
-        bad = late or (limit is None and (value or 0) < 0.9)
-        table.add_row(name, f"[{'red' if bad else 'green'}]{shown}[/]", f"≤ {limit:g} s" if limit else "")
-    return Group(table, f"{rate:.2f} requests/s offered; answered requests due in the last {RECENT_SECONDS} s")
+        wanted = f"{offered:.2f} offered" if "answered" in name else f"{'≥' if more else '≤'} {form.format(limit)}"
+        table.add_row(name, f"[{'green' if good_now else 'red'}]{shown}[/]", wanted)
+    return Group(table, f"[dim]what ended in the last {RECENT_SECONDS} s of the practice load[/]")
 
 
 def next_steps(workspace_path: str, prometheus: str, gateway: str) -> str:
