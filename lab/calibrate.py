@@ -32,6 +32,11 @@ BASELINES = CACHE / "baselines"
 CONCURRENCY = 16  # in flight while capacity is measured: what the engine runs at once
 CAPACITY_SECONDS, WARM_SECONDS, HEALTHY_SECONDS, ANCHOR_SECONDS = 16, 4, 30, 4
 QUIET_SHARE = 0.10  # CPU outside, above which nothing is calibrated
+ATTEMPTS = 3
+
+
+class Disturbed(RunError):
+    """What was measured says more about other programs than about this machine."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +105,18 @@ def calibrate(scenario: Scenario, progress: Progress) -> Baseline:
 
 
 def measure(run: Run, scenario: Scenario, progress: Progress) -> Baseline:
-    """The baseline from `run`, which serves the healthy configuration."""
+    """The baseline from `run`, which serves the healthy configuration; tried again while the machine is disturbed."""
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            return _measure_once(run, scenario, progress)
+        except Disturbed as problem:
+            if attempt == ATTEMPTS:
+                raise
+            progress(f"{problem}; measuring again ({attempt + 1} of {ATTEMPTS})")
+    raise AssertionError("unreachable")
+
+
+def _measure_once(run: Run, scenario: Scenario, progress: Progress) -> Baseline:
     load = scenario.public.load.grading
     meter = HostMeter(lambda: [pid for pid in (supervisor_pid(run),) if pid]).start()
     progress("measuring the machine's speed")
@@ -108,14 +124,14 @@ def measure(run: Run, scenario: Scenario, progress: Progress) -> Baseline:
     progress(f"measuring the capacity: {CONCURRENCY} requests in flight for {CAPACITY_SECONDS} s")
     capacity = _capacity(run, load)
     progress(f"capacity {capacity:.2f} requests/s; recording the healthy run ({HEALTHY_SECONDS} s)")
-    healthy = plan_for(load, rate=load.rate * (capacity if load.unit == "capacity" else 1), seconds=HEALTHY_SECONDS,
-                       split="calibration")  # fmt: skip
+    rate_ = load.rate * (capacity if load.unit == "capacity" else 1)
+    healthy = plan_for(load, rate=rate_, seconds=HEALTHY_SECONDS, split="calibration")
     figures, costs = _healthy(run, scenario, healthy)
     use = meter.stop()
     if use.outside_share + use.steal_share > QUIET_SHARE:
-        raise RunError(
+        raise Disturbed(
             f"other programs used {use.outside_share + use.steal_share:.0%} of this machine while it was measured "
-            f"(at most {QUIET_SHARE:.0%}): close them and start again"
+            f"(at most {QUIET_SHARE:.0%}): close them"
         )
     return Baseline(1, key_of(scenario), machine(), time.time(), anchor, capacity, figures, costs)
 
@@ -141,7 +157,7 @@ def _healthy(run: Run, scenario: Scenario, plan: Plan) -> tuple[dict[str, float 
     end = time.time()
     rows = read_rows(folder / "rows.jsonl")
     if problem := delivery(folder, plan, rows).problem:
-        raise RunError(f"the healthy run proves nothing: {problem}; start again on a quiet machine")
+        raise Disturbed(f"the healthy run proves nothing: {problem}")
     metrics = metric_figures(run, scenario.public, start, end)
     if metrics["problem"]:
         raise RunError(f"the healthy run has no metrics: {metrics['problem']}")
