@@ -61,7 +61,7 @@ def check(
         "conditions": {
             "host": host.as_dict(),
             "anchors": anchors,
-            "killed": _killed(run, start, end),
+            "ended": _ended(run, start, end),
             "changed": _changed(run, scenario),
         },
         "metrics": metric_figures(run, public, start, end),
@@ -105,13 +105,13 @@ def _roots(run: Run) -> list[int]:
     return [pid] if pid else []
 
 
-def _killed(run: Run, start: float, end: float) -> list[str]:
-    """Services that a signal ended during the window: somebody's hand or the kernel's, not the configuration's."""
+def _ended(run: Run, start: float, end: float) -> list[str]:
+    """Services that ended by themselves or by somebody's hand during the window, each with how it ended."""
     return sorted(
         {
-            event["service"]
+            f"{event['service']} ({'killed' if event['exit_status'] in KILLED_STATUS else 'ended'})"
             for event in run.events("process")
-            if start <= event["time"] <= end and event["state"] == "exited" and event["exit_status"] in KILLED_STATUS
+            if start <= event["time"] <= end and event["state"] == "exited" and event["service"] != "load"
         }
     )
 

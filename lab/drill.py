@@ -74,7 +74,7 @@ def start(
     set_current(run)
     run.event("started", purpose=purpose)
     try:
-        control.start_supervisor(run)
+        control.start_supervisor(run, detached=purpose == "drill")
         wait_ready(run, progress)
     except BaseException:
         stop(run)
@@ -218,11 +218,7 @@ def original(run: Run) -> dict[str, dict[str, Any]]:
 
 def start_practice(run: Run) -> None:
     """(Re)start the practice load from the beginning of its plan."""
-    control.stop(run, "load")
-    rows = run.folder / "load/practice/rows.jsonl"
-    if rows.exists():
-        rows.rename(rows.with_name(f"rows-{time.time_ns()}.jsonl"))
-    control.start(run, "load")
+    control.restart(run, "load")
 
 
 def wait_for_symptom(run: Run, symptom: Symptom, progress: Progress) -> None:

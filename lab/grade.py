@@ -107,8 +107,11 @@ def _disturbances(measured: Mapping[str, Any]) -> list[str]:
                 f"this machine ran at {ratio:.0%} of its calibrated speed {when} the load (allowed: "
                 f"{1 - ANCHOR_RATIO:.0%} to {1 + ANCHOR_RATIO:.0%}): check again, or run `lab calibrate`"
             )
-    if conditions["killed"]:
-        found.append(f"{', '.join(conditions['killed'])} was killed from outside during the load: check again")
+    if conditions["ended"]:
+        found.append(
+            f"during the load a service ended: {', '.join(conditions['ended'])}. Check again; if it ends again, "
+            "`lab logs` says why"
+        )
     found += [problem for problem in (conditions["changed"], measured["metrics"]["problem"]) if problem]
     return found
 

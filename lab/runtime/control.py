@@ -16,6 +16,7 @@ from supervisor.xmlrpc import SupervisorTransport
 from lab.paths import ROOT
 from lab.run import Run, RunError
 from lab.runtime.programs import write_configuration
+from stack.lifeline import child_environment
 
 UNREACHABLE = (OSError, http.client.HTTPException, xmlrpc.client.ProtocolError)
 STOP_SECONDS = 30
@@ -52,13 +53,17 @@ def alive(run: Run) -> bool:
     return supervisor_pid(run) is not None
 
 
-def start_supervisor(run: Run) -> None:
-    """supervisord in a session of its own; returns when it answers. Raises RunError."""
+def start_supervisor(run: Run, detached: bool) -> None:
+    """supervisord in a session of its own; returns when it answers. Raises RunError.
+
+    A detached one lives on when this process ends; the other one dies with it.
+    """
     configuration = write_configuration(run)
     with (run.logs / "supervise.out").open("wb") as out:
         process = subprocess.Popen(
             [sys.executable, "-m", "lab.runtime.supervise", "-c", str(configuration)],
             cwd=ROOT,
+            env=dict(os.environ) if detached else child_environment(os.environ),
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=out,

@@ -103,7 +103,9 @@ def write_configuration(run: Run) -> Path:
             [*nice, sys.executable, "-m", "stack.gateway", "--config", str(run.applied / "gateway.yaml")],
             exitcodes="0,2",
         ),
-        _program(run, "load", load_command(run, run.folder / "load/practice", "practice"), autostart=False),
+        _program(
+            run, "load", [sys.executable, "-m", "lab.runtime.practice", str(run.folder)], autostart=False, exitcodes="0,1,2"
+        ),
         _LISTENER.format(
             command=_shell([sys.executable, "-m", "lab.runtime.watch", str(run.folder)]),
             directory=_plain(ROOT),

@@ -79,7 +79,7 @@ def measurements(changes: dict[str, Any] | None = None) -> dict[str, Any]:
             "host": {"seconds": 50.0, "own_share": 0.9, "outside_share": 0.02, "steal_share": 0.01,
                      "worst_stall_seconds": 0.1},
             "anchors": {"calibrated": 100.0, "before": 98.0, "after": 101.0},
-            "killed": [],
+            "ended": [],
             "changed": None,
         },
         "metrics": {"window_seconds": 50, "problem": None, "costs": {"cost": 110.0}, "services_up": {"llm": 1.0}},

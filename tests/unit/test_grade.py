@@ -207,7 +207,7 @@ CONDITIONS = {
     "slow after": ({"conditions.anchors.after": 70.0}, "70% of its calibrated speed after the load"),
     "faster than calibrated": ({"conditions.anchors.before": 130.0}, "130% of its calibrated speed"),
     "stall": ({"conditions.host.worst_stall_seconds": 2.5}, "the machine stood still for 2.5 s"),
-    "killed": ({"conditions.killed": ["llm", "gateway"]}, "llm, gateway was killed from outside"),
+    "killed": ({"conditions.ended": ["llm", "gateway"]}, "during the load a service ended: llm, gateway"),
     "changed": ({"conditions.changed": "the scenario's files were changed"}, "the scenario's files were changed"),
     "scrapes": ({"metrics.problem": "Prometheus has 20 of 50 scrapes"}, "Prometheus has 20 of 50 scrapes"),
 }  # fmt: skip
@@ -347,7 +347,7 @@ conditions = st.fixed_dictionaries(
         "conditions.host.worst_stall_seconds": st.floats(0, 4),
         "conditions.anchors.before": st.floats(70, 130),
         "conditions.anchors.after": st.floats(70, 130),
-        "conditions.killed": st.sampled_from([[], [], ["llm"]]),
+        "conditions.ended": st.sampled_from([[], [], ["llm"]]),
         "conditions.changed": st.sampled_from([None, None, "changed"]),
         "metrics.problem": st.sampled_from([None, None, "gap"]),
         "metrics.costs.cost": st.sampled_from([None, 100.0, 100.0, 1000.0]),
@@ -366,7 +366,7 @@ def test_a_pass_means_that_every_check_passed_and_nothing_disturbed(changes, bad
         host["outside_share"] + host["steal_share"] <= OUTSIDE_CPU_SHARE
         and host["worst_stall_seconds"] <= STALL_SECONDS
         and all(abs(anchors[when] / 100 - 1) <= ANCHOR_RATIO for when in ("before", "after"))
-        and not (changes["conditions.killed"] or changes["conditions.changed"] or changes["metrics.problem"])
+        and not (changes["conditions.ended"] or changes["conditions.changed"] or changes["metrics.problem"])
     )
     assert (found.verdict == "pass") == (quiet and outcomes == {"pass"})
     assert (found.verdict == "fail") == (quiet and "fail" in outcomes)
