@@ -13,7 +13,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
-from lab import calibrate, doctor, drill, proof, report, views, workspace
+from lab import calibrate, doctor, drill, proof, report, spread, views, workspace
 from lab.check import check as run_check
 from lab.grade import Verdict
 from lab.paths import ToolMissing
@@ -96,9 +96,14 @@ def running() -> tuple[Run, Scenario]:
 
 
 @command
-def list_(as_json: Json = False) -> None:
+def list_(
+    as_json: Json = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="the table of the README")] = False,
+) -> None:
     """Show the scenarios, and whether each has a current proof."""
     entries = [views.entry(find(scenario_id)) for scenario_id in all_ids()]
+    if markdown:
+        return print(views.markdown_catalogue(entries))
     emit({"scenarios": entries}) if as_json else console.print(views.catalogue(entries))
 
 
@@ -289,7 +294,13 @@ def prove(
             tell(f"proving {scenario.id}")
             made = proof.repeat(scenario, repeats, tell) if repeats else proof.prove(scenario, tell, only)
             results.append(made)
-    emit({"proofs": results}) if as_json else console.print(views.proofs(results))
+    if as_json:
+        emit({"proofs": results})
+    elif repeats:
+        for result in results:
+            print(f"{result['scenario']}: {repeats} rounds\n\n{spread.table(result['repeats'])}")
+    else:
+        console.print(views.proofs(results))
     raise typer.Exit(PASS if all(result["proved"] for result in results) else FAIL)
 
 

@@ -61,9 +61,9 @@ class HostMeter:
     def _sample_until_done(self) -> None:
         due = time.monotonic()
         while not self._done.wait(max(0.0, due - time.monotonic())):
-            self._stall = max(self._stall, time.monotonic() - due)
+            now = time.monotonic()
+            self._stall, due = max(self._stall, now - due), now + SAMPLE_SECONDS
             self._collect()
-            due = max(due + SAMPLE_SECONDS, time.monotonic())
 
     def _collect(self, first: bool = False) -> None:
         for process in _trees(self._roots()):

@@ -156,7 +156,7 @@ def _checks(run: Run) -> str:
         return "## Checks\n\nThe stack was not graded.\n"
     verdict = json.loads((folder / "verdict.json").read_text())
     lines = [f"## Checks (number {folder.name}: {verdict['verdict'].replace('_', ' ')})", ""]
-    lines += [f"* {reason}" for reason in verdict["reasons"]] if verdict["verdict"] == "cannot_grade" else []
+    lines += [*(f"* {reason}" for reason in verdict["reasons"]), ""] if verdict["verdict"] == "cannot_grade" else []
     lines += ["| check | result | margin | why |", "| --- | --- | ---: | --- |"]
     for item in verdict["checks"]:
         margin = "" if item["margin"] is None else f"{item['margin']:.1f}×"

@@ -72,6 +72,12 @@ def catalogue(entries: Sequence[dict[str, Any]]) -> RenderableType:
     return Group(table, "", "Start one: [bold]lab start ID[/]")
 
 
+def markdown_catalogue(entries: Sequence[dict[str, Any]]) -> str:
+    """The table in the README."""
+    rows = [f"| `{item['id']}` | {item['level']} | {item['title']} |" for item in entries]
+    return "\n".join(["| scenario | level | what the pager says |", "| --- | --- | --- |", *rows])
+
+
 def state(run: Run, scenario: Scenario) -> dict[str, Any]:
     """Everything `lab status` knows: services, the symptom, recent load figures, addresses."""
     public = scenario.public

@@ -104,7 +104,11 @@ def write_configuration(run: Run) -> Path:
             exitcodes="0,2",
         ),
         _program(
-            run, "load", [sys.executable, "-m", "lab.runtime.practice", str(run.folder)], autostart=False, exitcodes="0,1,2"
+            run,
+            "load",
+            [sys.executable, "-m", "lab.runtime.practice", str(run.folder)],
+            autostart=False,
+            exitcodes="0,1,2",
         ),
         _LISTENER.format(
             command=_shell([sys.executable, "-m", "lab.runtime.watch", str(run.folder)]),

@@ -1,0 +1,76 @@
+"""How far repeated verdicts spread: mean, standard deviation and distance to the threshold, as a Markdown table."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from statistics import mean, stdev
+from typing import Any
+
+FIGURES = (
+    ("goodput", "share"),
+    ("ttft_p50", "s"),
+    ("ttft_p95", "s"),
+    ("tpot_p50", "s"),
+    ("prompt_tokens", "tokens"),
+    ("completion_tokens", "tokens"),
+)
+
+
+def table(repeats: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """Rows by configuration and figure; `repeats` maps a configuration to its graded attempts.
+
+    Attempts that could not be graded are counted, and their figures left out. σ is the sample standard deviation.
+    """
+    lines = ["| configuration | figure | n | mean | σ | least | most | threshold | distance |",
+             "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"]  # fmt: skip
+    for name, attempts in repeats.items():
+        graded = [attempt for attempt in attempts if attempt["verdict"] != "cannot_grade"]
+        for figure, values, threshold in _series(graded):
+            lines.append(f"| {name} | {figure} | {' | '.join(_row(values, threshold))} |")
+    return "\n".join(lines) + "\n\n" + verdicts(repeats)
+
+
+def verdicts(repeats: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """One line per configuration: how often each verdict."""
+    lines = []
+    for name, attempts in repeats.items():
+        said = [attempt["verdict"] for attempt in attempts]
+        counts = ", ".join(f"{said.count(word)} × {word.replace('_', ' ')}" for word in dict.fromkeys(said))
+        lines.append(f"* {name}: {counts}")
+    return "\n".join(lines) + "\n"
+
+
+def _series(graded: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, list[float], float | None]]:
+    """Each figure with its values, and the mean threshold of the check on it."""
+    thresholds = {"goodput": "goodput", "prompt_tokens": "prompt_work", "completion_tokens": "answer_work"}
+    for figure, unit in FIGURES:
+        values = [attempt["figures"][figure] for attempt in graded if attempt["figures"].get(figure) is not None]
+        yield f"{figure} ({unit})", values, _threshold(graded, thresholds.get(figure))
+    for check in graded[0]["checks"] if graded else ():
+        if check["kind"] == "cost":
+            values = [item["value"] for attempt in graded for item in attempt["checks"] if item["id"] == check["id"]]
+            known = [value for value in values if value is not None]
+            yield check["id"], known, _threshold(graded, check["id"])
+
+
+def _threshold(graded: Sequence[Mapping[str, Any]], check_id: str | None) -> float | None:
+    found = [c["threshold"] for a in graded for c in a["checks"] if c["id"] == check_id and c["threshold"] is not None]
+    return mean(found) if found else None
+
+
+def _row(values: Sequence[float], threshold: float | None) -> list[str]:
+    if not values:
+        return ["0", *["-"] * 6]
+    middle, sigma = mean(values), stdev(values) if len(values) > 1 else 0.0
+    shown = [middle, sigma, min(values), max(values)]
+    return [
+        str(len(values)),
+        *(f"{value:.4g}" for value in shown),
+        "" if threshold is None else f"{threshold:.4g}",
+        _distance(middle, sigma, threshold),
+    ]
+
+
+def _distance(middle: float, sigma: float, threshold: float | None) -> str:
+    """From the mean to the threshold, in standard deviations."""
+    if threshold is None:
+        return ""
+    return "∞" if sigma == 0 else f"{abs(middle - threshold) / sigma:.0f} σ"

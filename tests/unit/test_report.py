@@ -1,0 +1,203 @@
+"""The score and the report of a drill, made from its folder alone."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from handmade import a_public, a_run, measurements, rows, write_load
+
+from lab import report
+from lab.grade import grade
+from lab.run import Run, RunError
+from lab.scenario import Scenario, all_ids, find
+
+NOTHING = {"fix": 0, "diagnosis": 0, "predictions": 0, "hints": 0, "total": 0}
+
+
+@pytest.fixture
+def scenario() -> Scenario:
+    return find(all_ids()[0])
+
+
+@pytest.fixture
+def run(tmp_path: Path, scenario: Scenario) -> Run:
+    return a_run(tmp_path / "20270115-080000-beef", scenario=scenario.id)
+
+
+def check(run: Run, bad: int = 0, changes: dict[str, Any] | None = None) -> str:
+    """One graded load in the run, as `lab check` leaves it; its verdict."""
+    folder = run.new_check()
+    write_load(folder, rows(40 - bad, bad), measured=measurements(changes))
+    found = grade(folder, a_public())
+    (folder / "verdict.json").write_text(json.dumps(found.as_dict()))
+    run.event("verdict", folder=folder.name, verdict=found.verdict, reasons=list(found.reasons))
+    return found.verdict
+
+
+def answer(run: Run, scenario: Scenario, right: bool = True, predictions: tuple[str, ...] = ()) -> dict[str, Any]:
+    """A diagnosis without evidence."""
+    offered, accepted = scenario.public.diagnosis, scenario.truth.diagnosis.accepted
+    component = accepted[0].component if right else next(c for c in offered.components if c != accepted[0].component)
+    mechanism = accepted[0].mechanism if right else next(m for m in offered.mechanisms if m != accepted[0].mechanism)
+    return report.diagnose(run, scenario, component, mechanism, "", list(predictions))
+
+
+def section(text: str, title: str) -> str:
+    return text.partition(f"## {title}")[2].partition("\n## ")[0]
+
+
+# ── points ──
+
+
+def test_a_drill_without_any_step_has_no_points(run, scenario):
+    assert report.score(run, scenario) == NOTHING
+
+
+@pytest.mark.parametrize("changes", [None, {"conditions.host.steal_share": 0.5}])
+def test_only_a_pass_earns_the_points_of_the_fix(run, scenario, changes):
+    check(run, bad=20, changes=changes)
+    assert report.score(run, scenario)["fix"] == 0
+    assert check(run) == "pass"
+    assert report.score(run, scenario)["fix"] == report.FIX_POINTS
+
+
+def test_a_pass_stays_earned_when_a_later_check_fails(run, scenario):
+    assert (check(run), check(run, bad=20)) == ("pass", "fail")
+    assert report.score(run, scenario)["fix"] == report.FIX_POINTS
+
+
+def test_the_right_words_without_evidence_earn_two_thirds_of_the_diagnosis(run, scenario):
+    found = answer(run, scenario)
+    assert found["points"] == pytest.approx(2 / 3)
+    assert report.score(run, scenario)["diagnosis"] == pytest.approx(report.DIAGNOSIS_POINTS * 2 / 3)
+
+
+def test_the_last_diagnosis_counts(run, scenario):
+    answer(run, scenario)
+    answer(run, scenario, right=False)
+    assert report.score(run, scenario)["diagnosis"] == 0
+
+
+def test_words_that_are_not_offered_are_refused_and_leave_no_answer(run, scenario):
+    mechanism = scenario.public.diagnosis.mechanisms[0]
+    with pytest.raises(RunError, match="'gatway' is no component of this scenario"):
+        report.diagnose(run, scenario, "gatway", mechanism, "", [])
+    assert list(run.events("diagnosis")) == []
+
+
+@pytest.mark.parametrize(("factor", "share"), [(1, 1), (0.5, 0.5), (1.5, 0.5), (2, 0), (100, 0), (-1, 0)])
+def test_predictions_earn_by_how_near_they_are(run, scenario, factor, share):
+    guesses = tuple(f"{name}={truth * factor}" for name, truth in scenario.truth.predictions.items())
+    answer(run, scenario, predictions=guesses)
+    assert report.score(run, scenario)["predictions"] == pytest.approx(report.PREDICTION_POINTS * share)
+
+
+@pytest.mark.parametrize("guess", ["nan", "inf", "-inf"])
+def test_a_prediction_that_is_no_number_earns_nothing(run, scenario, guess):
+    """Exploit: NaN is neither near nor far, and a careless maximum makes points of it."""
+    name = next(iter(scenario.truth.predictions))
+    answer(run, scenario, predictions=(f"{name}={guess}",))
+    assert report.score(run, scenario)["predictions"] == 0
+
+
+@pytest.mark.parametrize("text", ["NAME", "NAME=", "NAME=much", "other=0.5", "=1"])
+def test_a_prediction_that_cannot_be_read_names_what_is_asked_for(run, scenario, text):
+    name = next(iter(scenario.truth.predictions))
+    with pytest.raises(RunError, match=name):
+        answer(run, scenario, predictions=(text.replace("NAME", name),))
+
+
+def test_hints_cost_but_never_below_nothing(run, scenario):
+    for number in range(3):
+        run.event("hint", number=number + 1)
+    assert report.score(run, scenario) == {**NOTHING, "hints": -3 * report.HINT_COST}
+    check(run)
+    assert report.score(run, scenario)["total"] == report.FIX_POINTS - 3 * report.HINT_COST
+
+
+# ── the report ──
+
+
+def test_the_report_names_the_drill_and_tells_its_story_in_order(run, scenario):
+    run.event("started", purpose="drill")
+    run.event("symptom", value=0.25, seconds=12.0)
+    run.event("hint", number=1)
+    run.event("apply", services=["llm"], diff="-  max_num_seqs: 1\n+  max_num_seqs: 16")
+    run.event("applied", services=["llm"])
+    run.event("process", service="gateway", state="exited", pid=7, exit_status=-1)
+    run.event("process", service="gateway", state="running", pid=8, exit_status=None)
+    check(run, bad=20)
+    answer(run, scenario)
+    check(run)
+    run.event("stopped")
+    text = report.render(run, scenario)
+    assert text.startswith(f"# {scenario.public.title}\n")
+    assert "run `20270115-080000-beef`, started 2027-01-15 08:00 UTC" in text
+    told = [line.split(" | ", 1)[1].rstrip(" |") for line in section(text, "Timeline").splitlines()[4:] if line]
+    assert [one.split(":")[0] for one in told] == [
+        "drill started", "the symptom shows (0.25)", "hint 1", "applied; restarted llm", "gateway exited",
+        "check 1", "diagnosis", "check 2", "stopped",
+    ]  # fmt: skip
+    assert "```diff\n-  max_num_seqs: 1\n+  max_num_seqs: 16\n```" in section(text, "Changes")
+
+
+def test_the_newest_check_is_shown_with_every_value(run, scenario):
+    check(run)
+    check(run, bad=20)
+    text = section(report.render(run, scenario), "Checks")
+    assert text.startswith(" (number 2: fail)")
+    for name in ("goodput", "prompt", "answer_work", "cost", "budget"):
+        assert f"\n| {name} | " in text
+    assert "| goodput | fail | 5.0× | 50.0% of the offered requests met every objective" in text
+
+
+def test_a_check_without_a_verdict_says_why(run, scenario):
+    check(run, changes={"conditions.host.steal_share": 0.5})
+    text = section(report.render(run, scenario), "Checks")
+    assert "(number 1: cannot grade)" in text
+    assert "* other programs on this machine used 52% of its CPU" in text
+
+
+def test_the_table_of_checks_is_a_table_also_below_reasons(run, scenario):
+    """Bug: a line that follows a list item belongs to it, in Markdown; only an empty line ends the list."""
+    check(run, changes={"conditions.host.steal_share": 0.5})
+    assert "\n\n| check | result |" in section(report.render(run, scenario), "Checks")
+
+
+def test_a_drill_in_which_nothing_was_done_can_be_reported(run, scenario):
+    text = report.render(run, scenario)
+    assert "The stack was not graded." in text
+    assert "Nothing was changed." in text
+
+
+@pytest.mark.parametrize("event", ["stopped", "time_box"])
+def test_the_debrief_comes_when_the_drill_is_over(run, scenario, event):
+    assert scenario.debrief.strip() not in report.render(run, scenario)
+    run.event(event)
+    assert scenario.debrief.strip() in report.render(run, scenario)
+
+
+def test_the_debrief_comes_after_a_pass_and_not_after_a_failure(run, scenario):
+    """Exploit: read the solution in the report of a drill that is still on."""
+    check(run, bad=20)
+    check(run, changes={"conditions.host.steal_share": 0.5})
+    assert scenario.debrief.strip() not in report.render(run, scenario)
+    check(run)
+    assert scenario.debrief.strip() in report.render(run, scenario)
+
+
+def test_no_key_is_in_the_report(run, scenario):
+    check(run)
+    run.event("stopped")
+    assert "lab-secret" not in report.render(run, scenario)
+
+
+def test_the_report_is_written_into_the_run_or_where_it_is_wanted(run, scenario, tmp_path):
+    assert report.write(run, scenario) == run.folder / "report.md"
+    assert report.write(run, scenario, tmp_path / "other.md").read_text() == (run.folder / "report.md").read_text()
+
+
+def test_a_report_that_cannot_be_written_is_a_clear_error(run, scenario, tmp_path):
+    with pytest.raises(RunError, match=r"cannot write the report to .*: No such file or directory"):
+        report.write(run, scenario, tmp_path / "no/such/folder.md")
