@@ -11,12 +11,12 @@ import httpx
 import psutil
 import pytest
 import yaml
+from lab_command import Answer, lab
 
 from lab.run import Run, current
 from lab.runtime import control
 from lab.scenario import all_ids, find
 from lab.workspace import merge_patch
-from tests.drill.conftest import Answer, lab
 
 SCENARIO = all_ids()[0]
 TRIES = 3
