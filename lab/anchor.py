@@ -13,19 +13,21 @@ import threading
 import time
 from statistics import median
 
+from lab.run import RunError
+
 SIZE = 320  # of the square float32 matrices: three fit into a core's L2 cache
 
 
 def measure(seconds: float) -> float:
     """Rounds per second that all cores do together now; median over short slices, so that one stall is no slow machine.
 
-    Raises RuntimeError when the measurement could not run.
+    Raises RunError when the measurement could not run.
     """
     environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "lab.anchor", str(seconds)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=seconds + 60)
     if done.returncode != 0:
-        raise RuntimeError(f"the machine's speed could not be measured: {done.stderr.strip()[-300:]}")
+        raise RunError(f"the machine's speed could not be measured: {done.stderr.strip()[-300:]}")
     return float(json.loads(done.stdout)["rounds_per_second"])
 
 

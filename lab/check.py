@@ -1,6 +1,7 @@
 """One graded load: fresh traffic on the stack as it is, everything that a grade needs written into a folder."""
 
 import json
+import secrets
 import time
 from pathlib import Path
 from typing import Any
@@ -45,11 +46,12 @@ def check(
     progress("measuring the machine's speed")
     anchors = {"calibrated": baseline.anchor, "before": measure_anchor(ANCHOR_SECONDS)}
     site = workspace.healthy(scenario)["gateway"].get("documents", {})
-    probes = probe_figures(run, public, plan, tenant_key(run, load.tenant), site)
+    tag = secrets.token_hex(3)  # no template may tell a graded request from any other
+    probes = probe_figures(run, public, plan, tag, tenant_key(run, load.tenant), site)
     progress(f"sending {plan.header.requests} requests in {plan.header.seconds:g} s")
     meter = HostMeter(lambda: _roots(run)).start()
     start = time.time()
-    send(run, plan, folder, f"check{folder.name}", _telling(watch, plan.header.requests, progress))
+    send(run, plan, folder, tag, _telling(watch, plan.header.requests, progress))
     host = meter.stop()
     wait_scraped()
     end = time.time()
@@ -66,7 +68,7 @@ def check(
         },
         "metrics": metric_figures(run, public, start, end),
         "probes": probes,
-        "config": workspace.read(run.applied),
+        "config": workspace.effective(run.applied),
         "healthy": baseline.as_dict(),
     }
     (folder / "measurements.json").write_text(json.dumps(measured, indent=1) + "\n")

@@ -58,7 +58,7 @@ def _setup(quick: bool = False) -> Iterator[Finding]:
     for name in ("prometheus", "promtool"):
         try:
             yield Finding(name, True, str(tool(name)) if quick else _version(name))
-        except (ToolMissing, OSError) as problem:
+        except (ToolMissing, OSError, subprocess.CalledProcessError) as problem:
             yield Finding(name, False, str(problem), AGAIN)
     try:
         if quick:  # the launcher verifies the whole model when it starts

@@ -37,7 +37,7 @@ class CheckResult:
     kind: str
     outcome: Outcome
     value: float | None
-    threshold: float | tuple[float, float]
+    threshold: float | tuple[float, float] | None
     op: str
     healthy: float | None
     margin: float | None
@@ -73,7 +73,10 @@ def grade(folder: Path, public: Public) -> Grade:
     checks = tuple(_check(check, figures, measured, public.objectives) for check in public.checks)
     conditions = measured["conditions"] | {"delivery": asdict(sent)}
     problems = [text for text in (sent.problem, *_disturbances(measured)) if text]
-    return Grade(*_verdict(problems, checks), checks, figures, conditions)
+    verdict, reasons = _verdict(problems, checks)
+    if verdict == "pass" and sent.cut_short:
+        verdict, reasons = "cannot_grade", ("the load was cut short, which can show a failure but no pass",)
+    return Grade(verdict, reasons, checks, figures, conditions)
 
 
 def _verdict(problems: list[str], checks: tuple[CheckResult, ...]) -> tuple[Verdict, tuple[str, ...]]:
@@ -147,9 +150,10 @@ def _ratio(check: Work | Cost, value: float | None, healthy: float | None, unit:
     """Compares value with ratio × healthy."""
     ratios = check.ratio_to_healthy
     low, high = ratios if isinstance(ratios, tuple) else (ratios, ratios)
+    value, healthy = _finite(value), _finite(healthy)
     if value is None or healthy is None or healthy <= 0:
         what = "the run gave no value" if value is None else "the healthy run on this machine gave no value"
-        threshold = float("nan") if healthy is None else low * healthy
+        threshold = None if healthy is None else low * healthy
         return CheckResult(check.id, check.title, check.kind, "not_measured", value, threshold, check.op, healthy,
                            None, f"{check.title}: {what}, so it cannot be compared")  # fmt: skip
     floor = low * healthy if check.op != "<=" else -math.inf
@@ -197,6 +201,10 @@ def _result(
 ) -> CheckResult:
     outcome: Outcome = "pass" if passed else "fail"
     return CheckResult(check.id, check.title, check.kind, outcome, value, threshold, check.op, healthy, margin, reason)
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _factor(passed: bool, actual: float, limit: float) -> float | None:

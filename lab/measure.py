@@ -18,7 +18,6 @@ from loadtests.rows import Row
 
 SCRAPE_SECONDS = 1
 SCRAPED_SHARE = 0.9  # of the expected scrapes, below which metrics prove nothing
-PROBES = 5
 
 
 def good(row: Row, objectives: Objectives) -> bool:
@@ -112,36 +111,45 @@ def _value(prometheus: Prometheus, query: str, at: float) -> float | None:
     return samples[0].value
 
 
-def probe_figures(run: Run, public: Public, plan: Plan, key: str, documents: Mapping[str, str]) -> dict[str, float]:
+def probe_figures(
+    run: Run, public: Public, plan: Plan, tag: str, key: str, documents: Mapping[str, str]
+) -> dict[str, float]:
     """For each probe check the share of required texts that the gateway's rendered prompts hold.
 
-    `documents` are the site's, as they were before the incident. A probe that is not answered counts as holding
-    nothing.
+    Every request of `plan` is rendered, under the id that it has in its load, which starts with `tag`: a template must
+    not be able to tell a probe from a request, nor show a text to some requests only. `documents` are the site's, as
+    they were before the incident. A probe that is not answered counts as holding nothing.
     """
+    checks = [check for check in public.checks if isinstance(check, PromptHolds)]
+    if not checks:
+        return {}
+    headers = {"Authorization": f"Bearer {key}"}
+    with httpx.Client(base_url=run.gateway_url, headers=headers, timeout=10, trust_env=False) as client:
+        prompts = [_rendered(client, arrival.body, f"{tag}-{arrival.i}") for arrival in plan.arrivals]
     return {
-        check.id: mean([_held(run, check, plan.arrivals[i].body, f"probe-{i}", key, documents) for i in _spread(plan)])
+        check.id: mean(
+            [
+                _held(check, prompt, arrival.body, f"{tag}-{arrival.i}", documents)
+                for prompt, arrival in zip(prompts, plan.arrivals, strict=True)
+            ]
+        )
         or 0.0
-        for check in public.checks
-        if isinstance(check, PromptHolds)
+        for check in checks
     }
 
 
-def _spread(plan: Plan) -> range:
-    return range(0, len(plan.arrivals), max(1, len(plan.arrivals) // PROBES))
+def _rendered(client: httpx.Client, body: dict[str, Any], request_id: str) -> str:
+    try:
+        answer = client.post("/v1/prompts/render", json=body, headers={"X-Request-ID": request_id})
+        messages = answer.raise_for_status().json()["messages"]
+        return _squeezed(" ".join(message["content"] for message in messages))
+    except (httpx.HTTPError, ValueError, KeyError, TypeError):
+        return ""
 
 
 def _held(
-    run: Run, check: PromptHolds, body: dict[str, Any], request_id: str, key: str, documents: Mapping[str, str]
+    check: PromptHolds, prompt: str, body: dict[str, Any], request_id: str, documents: Mapping[str, str]
 ) -> float:
-    headers = {"Authorization": f"Bearer {key}", "X-Request-ID": request_id}
-    try:
-        answer = httpx.post(
-            f"{run.gateway_url}/v1/prompts/render", json=body, headers=headers, timeout=10, trust_env=False
-        )
-        messages = answer.raise_for_status().json()["messages"]
-        prompt = _squeezed(" ".join(message["content"] for message in messages))
-    except (httpx.HTTPError, ValueError, KeyError, TypeError):
-        return 0.0
     variables = {
         "question": body["messages"][-1]["content"],
         "request_id": request_id,

@@ -24,7 +24,7 @@ from lab.drill import Configs, Progress
 from lab.grade import Grade
 from lab.measure import certain_miss
 from lab.recording import record
-from lab.run import Run
+from lab.run import Run, RunError
 from lab.runtime import control
 from lab.scenario import Change, Cost, Goodput, Scenario, Work
 from lab.traffic import Watcher
@@ -68,8 +68,11 @@ def changed(configs: Configs, change: Change) -> Configs:
 
 def prove(scenario: Scenario, progress: Progress, only: list[str] | None = None) -> dict[str, Any]:
     """Run the controls (those named in `only`, else all); the proof, which is stored when all of them ran."""
+    every = {control_.name: control_ for control_ in controls(scenario)}
+    if unknown := sorted(set(only or ()) - set(every)):
+        raise RunError(f"no control {', '.join(unknown)}; the controls are: {', '.join(every)}")
+    chosen = [control_ for name, control_ in every.items() if only is None or name in only]
     baseline = calibrate.stored(scenario) or calibrate.calibrate(scenario, progress)
-    chosen = [c for c in controls(scenario) if only is None or c.name in only]
     begun = time.time()
     with stack(scenario, chosen[0].configs, progress) as run:
         results = [_prove_one(run, scenario, baseline, control_, progress) for control_ in chosen]

@@ -10,13 +10,16 @@ from lab.diagnosis import grade as grade_diagnosis
 from lab.run import Run, RunError
 from lab.scenario import Scenario
 
-FIX_POINTS, DIAGNOSIS_POINTS, PREDICTION_POINTS, HINT_COST = 60, 30, 10, 5
+FIX_POINTS, DIAGNOSIS_POINTS, PREDICTION_POINTS = 60, 30, 10
+HINT_COST, ATTEMPT_COST = 5, 4
 
 
 def diagnose(
     run: Run, scenario: Scenario, component: str, mechanism: str, query: str, predictions: list[str]
 ) -> dict[str, Any]:
     """Grade an answer and keep it in the run; the last one counts. Raises RunError on words that are not offered."""
+    if any(run.events("debrief")):
+        raise RunError("the debrief of this drill was read already: start a new one to be graded on a diagnosis")
     offered = scenario.public.diagnosis
     for word, known, kind in (
         (component, offered.components, "component"),
@@ -53,7 +56,7 @@ def parse_predictions(scenario: Scenario, texts: list[str]) -> dict[str, float]:
 
 
 def score(run: Run, scenario: Scenario) -> dict[str, float]:
-    """Points of 100: fix, diagnosis, predictions, less hints."""
+    """Points of 100: fix, diagnosis (the last answer), predictions, less hints and repeated answers."""
     verdicts = [event["verdict"] for event in run.events("verdict")]
     answers = list(run.events("diagnosis"))
     last = answers[-1] if answers else None
@@ -68,6 +71,7 @@ def score(run: Run, scenario: Scenario) -> dict[str, float]:
         "diagnosis": DIAGNOSIS_POINTS * (last["points"] if last else 0),
         "predictions": PREDICTION_POINTS * sum(closeness) / len(truths) if truths else 0,
         "hints": -HINT_COST * sum(1 for _ in run.events("hint")),
+        "repeated diagnoses": -ATTEMPT_COST * max(0, len(answers) - 1),
     }
     return {name: round(value, 1) for name, value in points.items()} | {
         "total": round(max(0.0, sum(points.values())), 1)
@@ -89,6 +93,7 @@ def render(run: Run, scenario: Scenario) -> str:
     parts = [_head(run, scenario), _score(run, scenario), _timeline(run), _checks(run), _changes(run)]
     verdicts = [event["verdict"] for event in run.events("verdict")]
     if "pass" in verdicts or any(event["kind"] in ("stopped", "time_box") for event in run.events()):
+        run.event("debrief")
         parts.append(f"## Debrief\n\n{scenario.debrief.strip()}\n")
     else:
         parts.append("## Debrief\n\nIt tells the solution, so it is added after a pass or `lab stop`.\n")

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from lab.paths import RUNS
 
@@ -126,16 +126,19 @@ class Run:
     def event(self, kind: str, **data: Any) -> None:
         """Append to events.jsonl: unix and monotonic seconds, kind, data; whole lines even from several processes."""
         line = json.dumps({"schema": SCHEMA, "time": time.time(), "monotonic": time.monotonic(), "kind": kind, **data})
-        with (self.folder / "events.jsonl").open("a", encoding="utf-8") as file:
+        with (self.folder / "events.jsonl").open("a+", encoding="utf-8") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            file.write(line + "\n")
+            file.write(f"{_line_end(file)}{line}\n")
 
     def events(self, kind: str | None = None) -> Iterator[dict[str, Any]]:
-        """The events so far, oldest first; of one kind or of all."""
+        """The events so far, oldest first; of one kind or of all. Half a line of a writer that was killed is none."""
         path = self.folder / "events.jsonl"
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
         for line in lines:
-            event = json.loads(line)
+            try:
+                event = json.loads(line)
+            except ValueError:
+                continue
             if kind in (None, event["kind"]):
                 yield event
 
@@ -150,6 +153,12 @@ class Run:
         """The newest graded load that has a verdict."""
         graded = [path.parent for path in (self.folder / "checks").glob("*/verdict.json")]
         return max(graded, key=lambda path: int(path.name), default=None)
+
+
+def _line_end(file: TextIO) -> str:
+    """What ends the line that a killed writer left half: nothing where there is none."""
+    end = file.seek(0, os.SEEK_END)
+    return "\n" if end and os.pread(file.fileno(), 1, end - 1) != b"\n" else ""
 
 
 def create(info: RunInfo) -> Run:

@@ -89,10 +89,11 @@ def _rows_so_far(path: Path) -> list[Row]:
 def delivery(folder: Path, plan: Plan, rows: Rows) -> Delivery:
     """What the files of a sent load prove."""
     lags = sorted(row.lag for row in rows.rows)
+    cut_short = (folder / "cut_short").exists()
     return Delivery(
         planned=plan.header.requests,
         sent=rows.end.sent if rows.end else len(rows.rows),
-        finished=rows.end is not None and not (folder / "cut_short").exists(),
-        cut_short=(folder / "cut_short").exists(),
+        finished=rows.end is not None and not cut_short,
+        cut_short=rows.end is not None and cut_short,  # without its end line nobody knows when it stopped
         lag_p99_seconds=lags[min(len(lags) - 1, int(0.99 * len(lags)))] if lags else None,
     )

@@ -76,14 +76,26 @@ def read(folder: Path) -> dict[str, dict[str, Any]]:
     """The files of `folder` as written, not yet validated; raises ConfigError."""
     found = {}
     for name in SERVICES:
-        path = folder / f"{name}.yaml"
-        try:
-            found[name] = read_yaml(path.read_text("utf-8"), path.name)
-        except FileNotFoundError:
-            raise ConfigError(path, [f"{path.name}: missing; `lab diff` shows what ran last"]) from None
-        except UnicodeDecodeError as problem:
-            raise ConfigError(path, [f"{path.name}: byte {problem.start} is not valid UTF-8"]) from None
+        found[name] = read_yaml(_text_of(folder / f"{name}.yaml"), f"{name}.yaml")
     return found
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except FileNotFoundError:
+        again = f"copy it from {path.parent.with_name('applied')}"
+        raise ConfigError(path, [f"{path.name}: missing; {again}"]) from None
+    except UnicodeDecodeError as problem:
+        raise ConfigError(path, [f"{path.name}: byte {problem.start} is not valid UTF-8"]) from None
+
+
+def effective(folder: Path) -> dict[str, dict[str, Any]]:
+    """The configuration that the files of `folder` amount to, defaults of absent keys included; raises ConfigError."""
+    return {
+        name: parse(json.dumps(config), MODELS[name], f"{name}.yaml").model_dump(mode="json", by_alias=True)
+        for name, config in read(folder).items()
+    }
 
 
 def validate(configs: Mapping[str, dict[str, Any]], original: Mapping[str, dict[str, Any]]) -> None:
@@ -112,7 +124,7 @@ def diff(old: Path, new: Path) -> str:
     """Unified diff of the configuration files of two folders; empty when they are equal."""
     lines: list[str] = []
     for name in SERVICES:
-        before, after = ((folder / f"{name}.yaml").read_text("utf-8").splitlines() for folder in (old, new))
+        before, after = (_text_of(folder / f"{name}.yaml").splitlines() for folder in (old, new))
         lines += difflib.unified_diff(before, after, f"{old.name}/{name}.yaml", f"{new.name}/{name}.yaml", lineterm="")
     return "\n".join(lines)
 

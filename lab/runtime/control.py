@@ -85,7 +85,7 @@ def processes(run: Run) -> list[Process]:
     """The programs of the run; raises RunError when its supervisord is gone."""
     try:
         found = client(run).supervisor.getAllProcessInfo()
-    except UNREACHABLE:
+    except (*UNREACHABLE, xmlrpc.client.Fault):  # a fault: it is shutting down
         raise RunError(gone(run)) from None
     return [
         Process(i["name"], i["statename"], i["pid"], max(0, i["now"] - i["start"]), i["exitstatus"])

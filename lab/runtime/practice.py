@@ -1,6 +1,7 @@
 """The practice load as a program of a run: rows of an earlier start are put aside, then this process becomes Locust."""
 
 import os
+import secrets
 import sys
 import time
 from pathlib import Path
@@ -15,7 +16,7 @@ def main() -> None:
     rows = folder / "rows.jsonl"
     if rows.exists():
         rows.rename(folder / f"rows-{time.time_ns()}.jsonl")
-    command = load_command(run, folder, "practice")
+    command = load_command(run, folder, secrets.token_hex(3))
     os.execv(command[0], command)
 
 

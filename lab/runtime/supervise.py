@@ -4,15 +4,24 @@
 inherited by all of them, also by programs that are not Python.
 """
 
-import os
 import signal
 import sys
 
+from supervisor.options import ServerOptions
 from supervisor.supervisord import main
 
-from stack.lifeline import die_with_parent
+from stack.lifeline import tie_forks
+
+_set_signals = ServerOptions.setsignals
+
+
+def _set_signals_but_hangup(options: ServerOptions) -> None:
+    """A closed terminal is no reason to start all anew, as supervisord does."""
+    _set_signals(options)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
 
 if __name__ == "__main__":
-    os.register_at_fork(after_in_child=die_with_parent)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a closed terminal is no reason to stop, or to start all anew
+    tie_forks()
+    ServerOptions.setsignals = _set_signals_but_hangup
     sys.exit(main(sys.argv[1:]))

@@ -3,6 +3,7 @@
 Protocol: https://supervisord.org/events.html#event-listeners-and-event-notifications
 """
 
+import re
 import sys
 import time
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 from supervisor.childutils import listener
 
 from lab.run import Run
-from lab.runtime.control import client
+from lab.runtime.control import client, tail
 
 WORTH_TELLING = {"PROCESS_STATE_EXITED", "PROCESS_STATE_FATAL", "PROCESS_STATE_BACKOFF", "PROCESS_STATE_RUNNING"}
 
@@ -18,9 +19,15 @@ WORTH_TELLING = {"PROCESS_STATE_EXITED", "PROCESS_STATE_FATAL", "PROCESS_STATE_B
 def tell(run: Run, kind: str, fields: dict[str, str]) -> None:
     """One process event into the run's events; exit_status is -1 when a signal ended the process."""
     name, state = fields["processname"], kind.removeprefix("PROCESS_STATE_").lower()
-    ended = state in ("exited", "backoff", "fatal")
-    status = client(run).supervisor.getProcessInfo(name)["exitstatus"] if ended else None
+    status = exit_status(run, name) if state in ("exited", "backoff", "fatal") else None
     run.event("process", service=name, state=state, pid=int(fields.get("pid", 0)), exit_status=status)
+
+
+def exit_status(run: Run, name: str) -> int | None:
+    """How a program ended last, from supervisord's log: its interface tells of the process that was started since."""
+    log = tail(run.logs / "supervisord.log", lines=200)
+    found = re.findall(rf"exited: {re.escape(name)} \((?:exit status (\d+)|terminated by)", log)
+    return (int(found[-1]) if found[-1] else -1) if found else None
 
 
 def main() -> None:

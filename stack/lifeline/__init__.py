@@ -16,15 +16,29 @@ _PR_SET_PDEATHSIG = 1
 _SITE = Path(__file__).parent / "site"
 
 
-def die_with_parent() -> None:
-    """Ask the kernel to kill this process when its parent dies; exit at once if the parent is dead already."""
+def die_with_parent(parent: int | None = None) -> None:
+    """Ask the kernel to kill this process when its parent dies; exit at once if `parent` is dead already.
+
+    Without `parent`, one that died before this call goes unnoticed.
+    """
     if sys.platform != "linux":
         return
-    parent = os.getppid()
+    parent = parent or os.getppid()
     if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
-    if os.getppid() != parent:  # it died between the two calls
+    if os.getppid() != parent:  # it died before the kernel knew
         os._exit(1)
+
+
+def tie_forks() -> None:
+    """From now on every process that this one forks dies with it, whatever program it becomes."""
+    forking = 0
+
+    def before() -> None:
+        nonlocal forking
+        forking = os.getpid()
+
+    os.register_at_fork(before=before, after_in_child=lambda: die_with_parent(forking))
 
 
 def child_environment(environment: Mapping[str, str]) -> dict[str, str]:

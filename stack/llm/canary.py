@@ -53,7 +53,7 @@ async def ask_all(base_url: str, model: str, canaries: list[Canary], timeout_sec
 
     One after the other: in a batch the lengths would mix, and a fault that depends on the length could hide.
     """
-    async with httpx.AsyncClient(base_url=base_url, timeout=timeout_seconds) as client:
+    async with httpx.AsyncClient(base_url=base_url, timeout=timeout_seconds, trust_env=False) as client:
         found = [await _ask(client, model, canary) for canary in canaries]
     return [mismatch for mismatch in found if mismatch]
 

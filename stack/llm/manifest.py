@@ -22,18 +22,19 @@ def verify(folder: Path) -> None:
     """Compare every file with the manifest; raises ModelError that names the first one that differs, and the mend."""
     mend = f"remove {folder} and run `make drill` again"
     try:
-        entries = json.loads((folder / MANIFEST).read_text())["files"]
+        files = json.loads((folder / MANIFEST).read_text())["files"]
+        entries = {name: (entry["bytes"], entry["sha256"]) for name, entry in files.items()}
     except FileNotFoundError:
         raise ModelError(f"no model at {folder}: run `make drill`, which prepares it") from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise ModelError(f"{folder / MANIFEST} is not a manifest: {mend}") from None
-    for name, expected in entries.items():
+    for name, (length, digest) in entries.items():
         path = folder / name
         if not path.is_file():
             raise ModelError(f"{path} is missing: {mend}")
-        if (size := path.stat().st_size) != expected["bytes"]:
-            raise ModelError(f"{path} has {size:,} bytes instead of {expected['bytes']:,}: {mend}")
-        if _sha256(path) != expected["sha256"]:
+        if (size := path.stat().st_size) != length:
+            raise ModelError(f"{path} has {size:,} bytes instead of {length:,}: {mend}")
+        if _sha256(path) != digest:
             raise ModelError(f"{path} is not the file that was prepared (its SHA-256 differs): {mend}")
 
 

@@ -28,6 +28,7 @@ from stack.llm.manifest import ModelError, verify
 from stack.settings import ConfigError, load
 from stack.telemetry.metrics import CanaryMetrics
 
+_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # the engine is on this machine
 BAD_CONFIGURATION, WRONG_ANSWERS = 2, 3
 STOP_SECONDS = 10
 
@@ -105,7 +106,7 @@ def wait_healthy(url: str, engine: subprocess.Popen[bytes]) -> bool:
     """True when the engine answers /health, False when it ended before."""
     while engine.poll() is None:
         try:
-            with urllib.request.urlopen(f"{url}/health", timeout=2):
+            with _DIRECT.open(f"{url}/health", timeout=2):
                 return True
         except (urllib.error.URLError, OSError):
             time.sleep(0.2)

@@ -176,7 +176,6 @@ def test_a_service_that_was_killed_comes_back_and_the_run_tells_of_it(run):
     assert (event["service"], event["pid"]) == ("gateway", old)
 
 
-@pytest.mark.xfail(reason="when the status is asked for, the process was started again and its status is 0")
 def test_a_service_that_was_killed_is_not_told_as_one_that_ended_well(run):
     begun = time.time()
     os.kill(pid(run, "gateway"), signal.SIGKILL)
@@ -230,7 +229,6 @@ def test_the_time_box_ends_the_run():
         assert "its time box was over" in control.gone(run)
 
 
-@pytest.mark.xfail(reason="supervisord puts its own handler in place of SIG_IGN, and starts all anew", strict=True)
 def test_a_closed_terminal_is_no_reason_to_start_anew():
     with started() as run:
         before = pid(run, "gateway")
@@ -239,7 +237,6 @@ def test_a_closed_terminal_is_no_reason_to_start_anew():
         assert pid(run, "gateway") == before
 
 
-@pytest.mark.xfail(reason="xmlrpc's Fault SHUTDOWN_STATE reaches the caller", strict=True)
 def test_asking_while_everything_is_being_stopped_is_a_clear_error():
     """Bug: `lab status` beside `lab stop`, or at the end of the time box, ended in a traceback."""
     with started() as run:

@@ -119,7 +119,6 @@ def test_an_engine_that_is_gone_is_a_mismatch_for_each_canary():
     assert [mismatch.got for mismatch in found] == [None, None]
 
 
-@pytest.mark.xfail(reason="the client takes the proxy of the environment", strict=True)
 def test_canaries_never_go_through_a_proxy(monkeypatch):
     """Bug: where http_proxy is set, the engine on this machine is asked through it and counts as wrong."""
     with answering(lambda asked: (502, {})) as proxy:

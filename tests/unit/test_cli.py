@@ -128,7 +128,6 @@ def test_prove_wants_one_scenario_or_all():
         assert "name a scenario, or give --all" in result.stderr
 
 
-@pytest.mark.xfail(reason="an unknown control is an IndexError", strict=True)
 def test_prove_names_the_controls_when_one_is_unknown(monkeypatch):
     """Bug: a slip in --only ended in a traceback."""
     monkeypatch.setattr(doctor, "require_setup", lambda: None)
@@ -216,7 +215,6 @@ def test_the_difference_is_shown_and_given_as_json(ended):
     assert "+  seed: 8" in call("diff").stdout
 
 
-@pytest.mark.xfail(reason="FileNotFoundError reaches the learner as a traceback", strict=True)
 def test_a_file_that_was_removed_from_the_workspace_is_named(ended):
     (ended.workspace / "llm.yaml").unlink()
     result = call("diff")

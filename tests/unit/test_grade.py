@@ -158,7 +158,7 @@ RAN, HEALTHY = "metrics.costs.cost", "healthy.costs.cost"
         (RAN, float("inf")),
         (HEALTHY, None),
         (HEALTHY, float("nan")),
-        pytest.param(HEALTHY, float("inf"), marks=pytest.mark.xfail(reason="allows every cost", strict=True)),
+        (HEALTHY, float("inf")),
     ],
 )
 def test_a_cost_without_a_number_is_never_a_pass(tmp_path, path, value):
@@ -168,7 +168,6 @@ def test_a_cost_without_a_number_is_never_a_pass(tmp_path, path, value):
     assert result(found, "cost").outcome != "pass"
 
 
-@pytest.mark.xfail(reason="NaN is compared, and the check fails with the margin NaN", strict=True)
 @pytest.mark.parametrize("path", [RAN, HEALTHY])
 def test_a_cost_that_is_not_a_number_is_no_failure_either(tmp_path, path):
     found = graded(tmp_path, rows(40), {path: float("nan")})
@@ -188,7 +187,6 @@ def test_one_check_that_was_not_measured_is_no_verdict_when_all_others_pass(tmp_
     assert found.reasons == (result(found, "cost").reason,)
 
 
-@pytest.mark.xfail(reason="the threshold is NaN", strict=True)
 def test_a_grade_is_json_that_every_parser_reads_even_where_nothing_was_measured(tmp_path):
     """Bug: a threshold that is not known was NaN, which is no JSON."""
     found = graded(tmp_path, rows(40), {"healthy.costs.cost": None, "metrics.costs.cost": None})
@@ -280,13 +278,11 @@ def test_what_was_due_too_long_ago_when_the_load_was_cut_is_a_miss(tmp_path):
     assert result(graded(tmp_path, waiting, planned=40, cut_at=12.0), "goodput").value == 0.75
 
 
-@pytest.mark.xfail(reason="a cut load is graded as if the rest of it had been good", strict=True)
 def test_a_load_that_was_cut_short_never_passes(tmp_path):
     """Exploit: end the load while the queue is short. What was not sent yet has not been met either."""
     assert graded(tmp_path, rows(4), planned=40, cut_at=2.0).verdict == "cannot_grade"
 
 
-@pytest.mark.xfail(reason="without an end line, what was not sent yet is counted as missed", strict=True)
 def test_a_cut_load_whose_generator_had_to_be_killed_proves_nothing(tmp_path):
     """Bug: nobody knows when it stopped, so nobody can tell what missed for certain."""
     assert graded(tmp_path, rows(30), planned=40, cut_at=15.0, ended=False).verdict == "cannot_grade"

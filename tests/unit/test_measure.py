@@ -188,7 +188,7 @@ def held(tmp_path: Path, prompt: Any = whole_prompt, status: int = 200, requests
 
     with answering(respond) as gateway:
         run = a_run(tmp_path / "run", port_base=gateway.port)
-        found = probe_figures(run, PUBLIC, a_plan(requests), tenant_key(run, "acme"), DOCUMENTS)
+        found = probe_figures(run, PUBLIC, a_plan(requests), "check1", tenant_key(run, "acme"), DOCUMENTS)
     return found["prompt"], gateway.asked
 
 
@@ -228,23 +228,22 @@ def test_a_gateway_that_is_gone_holds_nothing(tmp_path):
     with answering(lambda asked: (200, {})) as local:
         pass
     run = a_run(tmp_path / "run", port_base=local.port)
-    assert probe_figures(run, PUBLIC, a_plan(5), "key", DOCUMENTS) == {"prompt": 0.0}
+    assert probe_figures(run, PUBLIC, a_plan(5), "check1", "key", DOCUMENTS) == {"prompt": 0.0}
 
 
 @pytest.mark.parametrize("answer", [b"no json", [], {"messages": None}, {"messages": [{"role": "user"}]}])
 def test_an_answer_of_another_shape_holds_nothing(tmp_path, answer):
     with answering(lambda asked: (200, answer)) as local:
         run = a_run(tmp_path / "run", port_base=local.port)
-        assert probe_figures(run, PUBLIC, a_plan(5), "key", DOCUMENTS) == {"prompt": 0.0}
+        assert probe_figures(run, PUBLIC, a_plan(5), "check1", "key", DOCUMENTS) == {"prompt": 0.0}
 
 
 @pytest.mark.parametrize("requests", [1, 4, 5, 9, 40])
-def test_a_few_requests_from_all_over_the_load_are_rendered(tmp_path, requests):
+def test_every_request_of_the_load_is_rendered(tmp_path, requests):
     asked = held(tmp_path, requests=requests)[1]
-    assert min(5, requests) <= len(asked) < 10
+    assert len(asked) == requests
 
 
-@pytest.mark.xfail(reason="the ids of probes start with 'probe-', those of the load with 'check'", strict=True)
 def test_a_template_cannot_tell_a_probe_from_a_request_of_the_load(tmp_path):
     """Exploit: {% if request_id.startswith('probe') %}Ticket …{% endif %} shows the line to nobody but the check."""
     names = {asked.headers["x-request-id"].rpartition("-")[0].rstrip("0123456789") for asked in held(tmp_path)[1]}
@@ -253,4 +252,4 @@ def test_a_template_cannot_tell_a_probe_from_a_request_of_the_load(tmp_path):
 
 def test_a_scenario_without_such_a_check_asks_nothing(tmp_path):
     run = a_run(tmp_path / "run")
-    assert probe_figures(run, a_public(CHECKS[:1]), a_plan(5), "key", DOCUMENTS) == {}
+    assert probe_figures(run, a_public(CHECKS[:1]), a_plan(5), "check1", "key", DOCUMENTS) == {}

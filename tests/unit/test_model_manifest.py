@@ -87,7 +87,6 @@ def test_a_manifest_that_is_none_is_named_with_the_mend(model, content):
     assert refused(model) == f"{model / MANIFEST} is not a manifest: remove {model} and run `make drill` again"
 
 
-@pytest.mark.xfail(reason="AttributeError, TypeError and KeyError instead of ModelError", strict=True)
 @pytest.mark.parametrize("files", [[], {"config.json": None}, {"config.json": {"bytes": 2}}])
 def test_entries_that_are_none_are_named_with_the_mend(model, files):
     (model / MANIFEST).write_text(json.dumps({"schema": 1, "files": files}))

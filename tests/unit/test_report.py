@@ -12,7 +12,7 @@ from lab.grade import grade
 from lab.run import Run, RunError
 from lab.scenario import Scenario, all_ids, find
 
-NOTHING = {"fix": 0, "diagnosis": 0, "predictions": 0, "hints": 0, "total": 0}
+NOTHING = {"fix": 0, "diagnosis": 0, "predictions": 0, "hints": 0, "repeated diagnoses": 0, "total": 0}
 
 
 @pytest.fixture
@@ -201,3 +201,20 @@ def test_the_report_is_written_into_the_run_or_where_it_is_wanted(run, scenario,
 def test_a_report_that_cannot_be_written_is_a_clear_error(run, scenario, tmp_path):
     with pytest.raises(RunError, match=r"cannot write the report to .*: No such file or directory"):
         report.write(run, scenario, tmp_path / "no/such/folder.md")
+
+
+def test_each_further_diagnosis_costs_points(run, scenario):
+    """Exploit: try one pair of words after the other, and keep the last."""
+    for _ in range(3):
+        run.event("diagnosis", points=1.0, predictions={}, answer={}, reasons=[])
+    points = report.score(run, scenario)
+    assert points["repeated diagnoses"] == -2 * report.ATTEMPT_COST
+    assert points["total"] == report.DIAGNOSIS_POINTS - 2 * report.ATTEMPT_COST
+
+
+def test_nobody_is_graded_on_a_diagnosis_after_reading_the_debrief(run, scenario):
+    run.event("stopped")
+    report.render(run, scenario)
+    offered = scenario.public.diagnosis
+    with pytest.raises(RunError, match="debrief"):
+        report.diagnose(run, scenario, offered.components[0], offered.mechanisms[0], "", [])

@@ -81,7 +81,6 @@ def test_events_of_several_processes_stay_whole_lines(tmp_path):
         assert [event["number"] for event in events if event["writer"] == name] == list(range(25))
 
 
-@pytest.mark.xfail(reason="half a line makes every reader of the events fail, for good", strict=True)
 def test_half_a_line_of_a_writer_that_was_killed_costs_that_event_only(tmp_path):
     """Bug: kill -9 or a full disk in the middle of a line must not make a whole drill unreadable."""
     run = a_run(tmp_path / "run")

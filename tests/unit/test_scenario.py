@@ -323,7 +323,6 @@ def test_the_brief_and_the_checks_do_not_name_the_mechanism(scenario):
     assert [word for word in telling_words(scenario) if re.search(rf"\b{word}", public)] == []
 
 
-@pytest.mark.xfail(reason="the prediction asks for the hit share of the prefix cache by name", strict=True)
 def test_what_is_to_be_predicted_does_not_name_the_mechanism(scenario):
     """Exploit: `lab diagnose` without options lists the predictions, before anything was looked at."""
     asked = " ".join(f"{item.id} {item.ask}" for item in scenario.public.predict).casefold()

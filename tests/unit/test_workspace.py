@@ -144,7 +144,6 @@ def test_the_difference_shows_both_files_and_only_what_changed(configs, tmp_path
     assert workspace.diff(old, old) == ""
 
 
-@pytest.mark.xfail(reason="FileNotFoundError and UnicodeDecodeError reach the learner as tracebacks", strict=True)
 @pytest.mark.parametrize("content", [None, b"\xff"])
 def test_the_difference_to_a_file_that_cannot_be_read_is_a_clear_error(configs, tmp_path, content):
     """Bug: `lab diff`, `lab apply` and `lab status` ended in a traceback when a file of the workspace was gone."""
