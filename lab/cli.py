@@ -13,7 +13,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
-from lab import calibrate, doctor, drill, proof, report, spread, views, workspace
+from lab import calibrate, doctor, drill, proof, proof_tables, report, views, workspace
 from lab.check import check as run_check
 from lab.grade import Verdict
 from lab.paths import ToolMissing
@@ -298,7 +298,7 @@ def prove(
         emit({"proofs": results})
     elif repeats:
         for result in results:
-            print(f"{result['scenario']}: {repeats} rounds\n\n{spread.table(result['repeats'])}")
+            print(f"{result['scenario']}: {repeats} rounds\n\n{proof_tables.spread(result['repeats'])}")
     else:
         console.print(views.proofs(results))
     raise typer.Exit(PASS if all(result["proved"] for result in results) else FAIL)

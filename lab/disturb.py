@@ -22,6 +22,7 @@ import psutil
 from lab import calibrate, proof
 from lab.check import check
 from lab.paths import CACHE
+from lab.proof_tables import disturbed
 from lab.run import Run, exclusive
 from lab.runtime import control
 from lab.scenario import Scenario, find
@@ -150,21 +151,6 @@ def disturb(scenario: Scenario, progress: Callable[[str], None]) -> dict[str, An
     return {"schema_version": 1, "scenario": scenario.id, "machine": baseline.machine, "results": results}
 
 
-def table(made: dict[str, Any]) -> str:
-    lines = ["| configuration | disturbance | verdict | CPU outside | why |", "| --- | --- | --- | ---: | --- |"]
-    for item in made["results"]:
-        host = item["conditions"]["host"]
-        why = (
-            "; ".join(item["reasons"])
-            if item["verdict"] == "cannot_grade"
-            else f"goodput {item['figures']['goodput']:.1%}"
-        )
-        outside = host["outside_share"] + host["steal_share"]
-        verdict = item["verdict"].replace("_", " ")
-        lines.append(f"| {item['configuration']} | {item['disturbance']} | {verdict} | {outside:.1%} | {why} |")
-    return "\n".join(lines)
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m lab.disturb", description=__doc__)
     parser.add_argument("scenario", help="a scenario of `lab list`")
@@ -174,7 +160,7 @@ def main() -> int:
     path = proof.proof_path(scenario).with_name("disturbances.json")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(made, indent=1) + "\n")
-    print(table(made))
+    print(disturbed(made))
     return 1 if any(item["wrong"] for item in made["results"]) else 0
 
 

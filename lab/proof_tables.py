@@ -1,8 +1,16 @@
-"""How far repeated verdicts spread: mean, standard deviation and distance to the threshold, as a Markdown table."""
+"""The evidence of a proof as Markdown tables: controls, spread over repeats, disturbances.
 
+`python -m lab.proof_tables SCENARIO` prints them from the files in `hidden/proof/`; docs/grading.md holds the result.
+"""
+
+import json
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import mean, stdev
 from typing import Any
+
+from lab.proof import proof_path
+from lab.scenario import find
 
 FIGURES = (
     ("goodput", "share"),
@@ -14,7 +22,7 @@ FIGURES = (
 )
 
 
-def table(repeats: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+def spread(repeats: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     """Rows by configuration and figure; `repeats` maps a configuration to its graded attempts.
 
     Attempts that could not be graded are counted, and their figures left out. σ is the sample standard deviation.
@@ -74,3 +82,54 @@ def _distance(middle: float, sigma: float, threshold: float | None) -> str:
     if threshold is None:
         return ""
     return "∞" if sigma == 0 else f"{abs(middle - threshold) / sigma:.0f} σ"
+
+
+def controls(proof: Mapping[str, Any]) -> str:
+    """Each control of a proof: what it had to do, what it did, the figures behind it."""
+    machine = proof["machine"]
+    lines = [
+        f"{machine['cores']} cores of {machine['cpu']}, capacity {proof['baseline']['capacity']:.2f} requests/s, "
+        f"{proof['seconds'] / 60:.0f} minutes.",
+        "",
+        "| control | must | verdict | goodput | margins | attempts |",
+        "| --- | --- | --- | ---: | --- | ---: |",
+    ]
+    for item in proof["controls"]:
+        last = item["attempts"][-1]
+        margins = ", ".join(f"{c['id']} {c['margin']:.1f}×" for c in last["checks"] if c["margin"] is not None)
+        # A load that was cut short counts certain misses only: its goodput is an upper bound.
+        bound = "≤ " if last["conditions"]["delivery"]["cut_short"] else ""
+        shown = f"{bound}{last['figures']['goodput']:.0%}"
+        cells = [item["control"], item["must"], last["verdict"], shown, margins, str(len(item["attempts"]))]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def disturbed(made: Mapping[str, Any]) -> str:
+    """Each disturbed load with its verdict."""
+    lines = ["| configuration | disturbance | verdict | CPU outside | why |", "| --- | --- | --- | ---: | --- |"]
+    for item in made["results"]:
+        host = item["conditions"]["host"]
+        graded = item["verdict"] != "cannot_grade"
+        why = f"goodput {item['figures']['goodput']:.1%}" if graded else "; ".join(item["reasons"])
+        outside = host["outside_share"] + host["steal_share"]
+        verdict = item["verdict"].replace("_", " ")
+        lines.append(f"| {item['configuration']} | {item['disturbance']} | {verdict} | {outside:.1%} | {why} |")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    folder = proof_path(find(sys.argv[1])).parent
+    for name, show in (
+        ("proof", controls),
+        ("repeats", lambda made: spread(made["repeats"])),
+        ("disturbances", disturbed),
+    ):
+        path = folder / f"{name}.json"
+        if path.is_file():
+            print(f"## {name}\n\n{show(json.loads(path.read_text()))}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
