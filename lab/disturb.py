@@ -96,9 +96,11 @@ def _freezing_the_generator(run: Run) -> Watcher:
 
 # Starts a program and ends, so that the program is nobody's child here: the lab must not count it as its own. Each ends
 # by itself after two minutes.
-_LEAVE = (
-    "import subprocess, sys; print(subprocess.Popen([sys.executable, *sys.argv[1:]], stdout=subprocess.DEVNULL).pid)"
-)
+_LEAVE = """
+import subprocess, sys
+null = subprocess.DEVNULL
+print(subprocess.Popen([sys.executable, *sys.argv[1:]], stdin=null, stdout=null, stderr=null).pid)
+"""
 
 
 @contextmanager

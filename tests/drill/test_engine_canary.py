@@ -20,7 +20,7 @@ from stack.llm.manifest import write_manifest
 from stack.llm.serve import BAD_CONFIGURATION, WRONG_ANSWERS
 
 ENGINE_PYTHON = CACHE / "engine/bin/python"
-START_SECONDS = 420  # a compiling engine needs minutes on two busy cores
+START_SECONDS = 240
 
 # 3 % of noise on each weight: the model still writes good English.
 PERTURB = """
@@ -118,9 +118,14 @@ def test_slightly_perturbed_weights_never_become_ready(tmp_path: Path, launchers
 
 
 @pytest.mark.engine
-def test_the_compiled_mode_that_answers_wrongly_never_becomes_ready(tmp_path: Path, launchers: list[Launcher]) -> None:
-    """On a build whose compiled mode were right, this test would have to go, and `enforce_eager` with it."""
-    launchers.append(launcher := Launcher(tmp_path, enforce_eager=False))
+def test_another_chat_template_never_becomes_ready(tmp_path: Path, launchers: list[Launcher]) -> None:
+    """Weights and kernels are right, and every answer would be a little off."""
+    model = tmp_path / "model"
+    shutil.copytree(MODEL_FOLDER, model, ignore=shutil.ignore_patterns("manifest.json"))
+    template = model / "chat_template.jinja"
+    template.write_text(template.read_text().replace("<|im_start|>assistant", "<|im_start|>model"))
+    write_manifest(model)
+    launchers.append(launcher := Launcher(tmp_path, model))
     assert launcher.wait() == WRONG_ANSWERS, launcher.log.read_text()[-2000:]
 
 
