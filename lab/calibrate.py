@@ -22,7 +22,7 @@ from lab.measure import load_figures, metric_figures, wait_scraped
 from lab.paths import CACHE
 from lab.recording import record
 from lab.run import Run, RunError
-from lab.runtime.control import supervisor_pid
+from lab.runtime.control import roots
 from lab.scenario import Load, Scenario
 from lab.traffic import delivery, send
 from loadtests.plan import Plan
@@ -69,9 +69,9 @@ def _cpuinfo() -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
-def rate(load: Load, baseline: Baseline) -> float:
-    """The load in requests/s on this machine."""
-    return round(load.rate * (baseline.capacity if load.unit == "capacity" else 1.0), 3)
+def rate(load: Load, capacity: float) -> float:
+    """The load in requests/s on a machine that can do `capacity` requests/s."""
+    return round(load.rate * (capacity if load.unit == "capacity" else 1.0), 3)
 
 
 def key_of(scenario: Scenario) -> str:
@@ -118,14 +118,13 @@ def measure(run: Run, scenario: Scenario, progress: Progress) -> Baseline:
 
 def _measure_once(run: Run, scenario: Scenario, progress: Progress) -> Baseline:
     load = scenario.public.load.grading
-    meter = HostMeter(lambda: [pid for pid in (supervisor_pid(run),) if pid]).start()
+    meter = HostMeter(lambda: roots(run)).start()
     progress("measuring the machine's speed")
     anchor = measure_anchor(ANCHOR_SECONDS)
     progress(f"measuring the capacity: {CONCURRENCY} requests in flight for {CAPACITY_SECONDS} s")
     capacity = _capacity(run, load)
     progress(f"capacity {capacity:.2f} requests/s; recording the healthy run ({HEALTHY_SECONDS} s)")
-    rate_ = load.rate * (capacity if load.unit == "capacity" else 1)
-    healthy = plan_for(load, rate=rate_, seconds=HEALTHY_SECONDS, split="calibration")
+    healthy = plan_for(load, rate=rate(load, capacity), seconds=HEALTHY_SECONDS, split="calibration")
     figures, costs = _healthy(run, scenario, healthy)
     use = meter.stop()
     if use.outside_share + use.steal_share > QUIET_SHARE:

@@ -40,7 +40,7 @@ def check(
     folder = run.new_check()
     run.event("check", folder=folder.name)
     load = public.load.grading if seed is None else public.load.grading.model_copy(update={"seed": seed})
-    plan = plan_for(load, rate(load, baseline))
+    plan = plan_for(load, rate(load, baseline.capacity))
     control.stop(run, "load")
     _wait_idle(run, progress)
     progress("measuring the machine's speed")
@@ -49,7 +49,7 @@ def check(
     tag = secrets.token_hex(3)  # no template may tell a graded request from any other
     probes = probe_figures(run, public, plan, tag, tenant_key(run, load.tenant), site)
     progress(f"sending {plan.header.requests} requests in {plan.header.seconds:g} s")
-    meter = HostMeter(lambda: _roots(run)).start()
+    meter = HostMeter(lambda: control.roots(run)).start()
     start = time.time()
     send(run, plan, folder, tag, _telling(watch, plan.header.requests, progress))
     host = meter.stop()
@@ -95,16 +95,11 @@ def _wait_idle(run: Run, progress: Progress) -> None:
     """
     deadline = time.monotonic() + IDLE_WAIT_SECONDS
     while time.monotonic() < deadline:
-        meter = HostMeter(lambda: _roots(run), with_self=False).start()
+        meter = HostMeter(lambda: control.roots(run), with_self=False).start()
         time.sleep(1)
         if meter.stop().own_share < IDLE_SHARE:
             return
         progress("waiting for the engine to end what the practice load left")
-
-
-def _roots(run: Run) -> list[int]:
-    pid = control.supervisor_pid(run)
-    return [pid] if pid else []
 
 
 def _ended(run: Run, start: float, end: float) -> list[str]:

@@ -115,7 +115,7 @@ def start(scenario_id: Annotated[str | None, typer.Argument(metavar="ID")] = Non
         doctor.require_setup()
         drill.refuse_second_run()
         baseline = calibrate.stored(scenario) or calibrate.calibrate(scenario, tell)
-        rate = calibrate.rate(scenario.public.load.practice, baseline)
+        rate = calibrate.rate(scenario.public.load.practice, baseline.capacity)
         run = drill.start(scenario, workspace.broken(scenario), purpose="drill", practice_rate=rate, progress=tell)
         try:
             drill.start_practice(run)

@@ -83,6 +83,8 @@ def write(run: Run, scenario: Scenario, out: Path | None = None) -> Path:
     path = out or run.folder / "report.md"
     try:
         path.write_text(render(run, scenario), encoding="utf-8")
+        if _tells_solution(run):
+            run.event("debrief")
     except OSError as problem:
         raise RunError(f"cannot write the report to {path}: {problem.strerror}") from problem
     return path
@@ -91,13 +93,17 @@ def write(run: Run, scenario: Scenario, out: Path | None = None) -> Path:
 def render(run: Run, scenario: Scenario) -> str:
     """The whole report. The debrief, which tells the solution, is in it only after a pass or the end of the drill."""
     parts = [_head(run, scenario), _score(run, scenario), _timeline(run), _checks(run), _changes(run)]
-    verdicts = [event["verdict"] for event in run.events("verdict")]
-    if "pass" in verdicts or any(event["kind"] in ("stopped", "time_box") for event in run.events()):
-        run.event("debrief")
+    if _tells_solution(run):
         parts.append(f"## Debrief\n\n{scenario.debrief.strip()}\n")
     else:
         parts.append("## Debrief\n\nIt tells the solution, so it is added after a pass or `lab stop`.\n")
     return "\n".join(parts)
+
+
+def _tells_solution(run: Run) -> bool:
+    """After a pass, or when the drill is over."""
+    passed = any(event["verdict"] == "pass" for event in run.events("verdict"))
+    return passed or any(event["kind"] in ("stopped", "time_box") for event in run.events())
 
 
 def _head(run: Run, scenario: Scenario) -> str:

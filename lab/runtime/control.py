@@ -49,6 +49,12 @@ def supervisor_pid(run: Run) -> int | None:
     return pid if str(run.folder / "supervisord.conf") in command else None
 
 
+def roots(run: Run) -> list[int]:
+    """What `lab.host.HostMeter` counts as the run's own: its supervisord, while it lives, with all below."""
+    pid = supervisor_pid(run)
+    return [] if pid is None else [pid]
+
+
 def alive(run: Run) -> bool:
     return supervisor_pid(run) is not None
 

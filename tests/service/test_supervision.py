@@ -152,7 +152,7 @@ def test_a_program_that_does_not_hear_is_killed(run):
 
 
 def test_a_program_that_cannot_run_is_named_with_what_it_said(run):
-    with pytest.raises(RunError, match="startProcess broken: (ABNORMAL_TERMINATION|SPAWN_ERROR)") as caught:
+    with pytest.raises(RunError, match=r"startProcess broken: (ABNORMAL_TERMINATION|SPAWN_ERROR)") as caught:
         control.start(run, "broken")
     assert str(run.logs / "broken.log") in str(caught.value)
     assert "port 23456 is taken" in str(caught.value)

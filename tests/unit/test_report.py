@@ -214,7 +214,7 @@ def test_each_further_diagnosis_costs_points(run, scenario):
 
 def test_nobody_is_graded_on_a_diagnosis_after_reading_the_debrief(run, scenario):
     run.event("stopped")
-    report.render(run, scenario)
+    report.write(run, scenario)
     offered = scenario.public.diagnosis
     with pytest.raises(RunError, match="debrief"):
         report.diagnose(run, scenario, offered.components[0], offered.mechanisms[0], "", [])
