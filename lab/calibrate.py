@@ -5,6 +5,7 @@ Measured once per scenario and machine, on the healthy configuration, kept in `.
 
 import hashlib
 import json
+import os
 import platform
 import time
 from dataclasses import asdict, dataclass
@@ -17,7 +18,7 @@ from lab import drill, workspace
 from lab.anchor import measure as measure_anchor
 from lab.code import code_digest
 from lab.drill import Progress, plan_for
-from lab.host import HostMeter
+from lab.host import HostMeter, HostUse
 from lab.measure import load_figures, metric_figures, wait_scraped
 from lab.paths import CACHE
 from lab.recording import record
@@ -32,11 +33,8 @@ BASELINES = CACHE / "baselines"
 CONCURRENCY = 16  # in flight while capacity is measured: what the engine runs at once
 CAPACITY_SECONDS, WARM_SECONDS, HEALTHY_SECONDS, ANCHOR_SECONDS = 16, 4, 30, 4
 QUIET_SHARE = 0.10  # CPU outside, above which nothing is calibrated
+QUIET_SECONDS, QUIET_WAIT_SECONDS = 2, 30
 ATTEMPTS = 3
-
-
-class Disturbed(RunError):
-    """What was measured says more about other programs than about this machine."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +49,8 @@ class Baseline:
     capacity: float  # requests/s that the healthy stack completes at saturation
     figures: dict[str, float | None]
     costs: dict[str, float | None]
+    host: dict[str, float]  # see lab.host.HostUse
+    problem: str | None  # what disturbed the measurement: enough for a drill, nothing to grade by
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -76,7 +76,7 @@ def rate(load: Load, capacity: float) -> float:
 
 def key_of(scenario: Scenario) -> str:
     """What a baseline holds for: this healthy configuration, these checks, this code, this machine."""
-    parts = [scenario.digest, code_digest(), json.dumps(machine(), sort_keys=True)]
+    parts = [scenario.digest, code_digest(scenario.public.services), json.dumps(machine(), sort_keys=True)]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
@@ -91,7 +91,7 @@ def stored(scenario: Scenario) -> Baseline | None:
 
 
 def calibrate(scenario: Scenario, progress: Progress) -> Baseline:
-    """Start the healthy stack, measure, stop it; raises RunError when the machine is too busy or too slow for it."""
+    """Start the healthy stack, measure, stop it; raises RunError when it does not serve."""
     progress("measuring this machine with the healthy configuration (about 90 s, once)")
     run = drill.start(scenario, workspace.healthy(scenario), purpose="baseline", practice_rate=0.0, progress=progress)
     try:
@@ -104,16 +104,38 @@ def calibrate(scenario: Scenario, progress: Progress) -> Baseline:
     return baseline
 
 
+def undisturbed(scenario: Scenario, progress: Progress) -> Baseline:
+    """The stored baseline or a new one; raises RunError when this machine is too busy to be measured."""
+    baseline = stored(scenario)
+    if baseline is None or baseline.problem:
+        baseline = calibrate(scenario, progress)
+    if baseline.problem:
+        raise RunError(baseline.problem)
+    return baseline
+
+
 def measure(run: Run, scenario: Scenario, progress: Progress) -> Baseline:
     """The baseline from `run`, which serves the healthy configuration; tried again while the machine is disturbed."""
     for attempt in range(1, ATTEMPTS + 1):
-        try:
-            return _measure_once(run, scenario, progress)
-        except Disturbed as problem:
-            if attempt == ATTEMPTS:
-                raise
-            progress(f"{problem}; measuring again ({attempt + 1} of {ATTEMPTS})")
-    raise AssertionError("unreachable")
+        _wait_quiet(run, progress)
+        baseline = _measure_once(run, scenario, progress)
+        if baseline.problem is None:
+            break
+        progress(f"attempt {attempt} of {ATTEMPTS}: {baseline.problem}")
+    return baseline
+
+
+def _wait_quiet(run: Run, progress: Progress) -> None:
+    """Until other programs have ended what they do, for some time; what set-up wrote goes to the disk first."""
+    os.sync()
+    deadline = time.monotonic() + QUIET_WAIT_SECONDS
+    while time.monotonic() < deadline:
+        meter = HostMeter(lambda: roots(run)).start()
+        time.sleep(QUIET_SECONDS)
+        use = meter.stop()
+        if use.outside_share + use.steal_share <= QUIET_SHARE:
+            return
+        progress("waiting for other programs to end what they do")
 
 
 def _measure_once(run: Run, scenario: Scenario, progress: Progress) -> Baseline:
@@ -125,14 +147,26 @@ def _measure_once(run: Run, scenario: Scenario, progress: Progress) -> Baseline:
     capacity = _capacity(run, load)
     progress(f"capacity {capacity:.2f} requests/s; recording the healthy run ({HEALTHY_SECONDS} s)")
     healthy = plan_for(load, rate=rate(load, capacity), seconds=HEALTHY_SECONDS, split="calibration")
-    figures, costs = _healthy(run, scenario, healthy)
+    figures, costs, late = _healthy(run, scenario, healthy)
     use = meter.stop()
-    if use.outside_share + use.steal_share > QUIET_SHARE:
-        raise Disturbed(
-            f"other programs used {use.outside_share + use.steal_share:.0%} of this machine while it was measured "
-            f"(at most {QUIET_SHARE:.0%}): close them"
+    return Baseline(1, key_of(scenario), machine(), time.time(), anchor, capacity, figures, costs, use.as_dict(),
+                    _problem(use, late))  # fmt: skip
+
+
+def _problem(use: HostUse, late: str | None) -> str | None:
+    """Why the measurement says more about other programs than about this machine, or None."""
+    outside = use.outside_share + use.steal_share
+    if outside > QUIET_SHARE:
+        return (
+            f"other programs used {outside:.0%} of this machine while it was measured (at most {QUIET_SHARE:.0%}): "
+            "close them"
         )
-    return Baseline(1, key_of(scenario), machine(), time.time(), anchor, capacity, figures, costs)
+    if late:
+        return (
+            f"this machine was disturbed while it was measured: {late} (other programs used {outside:.1%} of its CPU, "
+            f"and it stood still for {use.worst_stall_seconds:.1f} s at most)"
+        )
+    return None
 
 
 def _capacity(run: Run, load: Load) -> float:
@@ -148,17 +182,19 @@ def _capacity(run: Run, load: Load) -> float:
     return len(done) / (CAPACITY_SECONDS - WARM_SECONDS)
 
 
-def _healthy(run: Run, scenario: Scenario, plan: Plan) -> tuple[dict[str, float | None], dict[str, float | None]]:
+def _healthy(
+    run: Run, scenario: Scenario, plan: Plan
+) -> tuple[dict[str, float | None], dict[str, float | None], str | None]:
+    """Figures and costs of the healthy run, and why its load was not as planned, or None."""
     folder = run.new_check()
     start = time.time()
     send(run, plan, folder, "healthy")
     wait_scraped()
     end = time.time()
     rows = read_rows(folder / "rows.jsonl")
-    if problem := delivery(folder, plan, rows).problem:
-        raise Disturbed(f"the healthy run proves nothing: {problem}")
     metrics = metric_figures(run, scenario.public, start, end)
     if metrics["problem"]:
         raise RunError(f"the healthy run has no metrics: {metrics['problem']}")
     record(run.prometheus_url, start, end, ["gateway", "llm", "loadgen"], folder / "recording.json.gz")
-    return load_figures(rows.rows, plan.header.requests, scenario.public.objectives), metrics["costs"]
+    figures = load_figures(rows.rows, plan.header.requests, scenario.public.objectives)
+    return figures, metrics["costs"], delivery(folder, plan, rows).problem

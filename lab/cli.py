@@ -114,7 +114,9 @@ def start(scenario_id: Annotated[str | None, typer.Argument(metavar="ID")] = Non
     with exclusive("start a drill"), progress() as tell:
         doctor.require_setup()
         drill.refuse_second_run()
-        baseline = calibrate.stored(scenario) or calibrate.calibrate(scenario, tell)
+        baseline = calibrate.stored(scenario)
+        if baseline is None or baseline.problem:
+            baseline = calibrate.calibrate(scenario, tell)
         rate = calibrate.rate(scenario.public.load.practice, baseline.capacity)
         run = drill.start(scenario, workspace.broken(scenario), purpose="drill", practice_rate=rate, progress=tell)
         try:
@@ -124,6 +126,8 @@ def start(scenario_id: Annotated[str | None, typer.Argument(metavar="ID")] = Non
             drill.stop(run)
             raise
     console.print(views.briefing(run, scenario))
+    if baseline.problem:
+        errors.print(views.plain(f"No grade on this drill: {baseline.problem}. Then `lab stop` and `lab start` again."))
 
 
 @command
@@ -311,6 +315,7 @@ def calibrate_(scenario_id: ScenarioId, as_json: Json = False) -> None:
         doctor.require_setup()
         baseline = calibrate.calibrate(find(scenario_id), tell)
     emit(baseline.as_dict()) if as_json else console.print(views.baseline(baseline))
+    raise typer.Exit(CANNOT_GRADE if baseline.problem else PASS)
 
 
 @command

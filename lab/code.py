@@ -1,19 +1,41 @@
-"""One digest over the code that a proof speaks of: services, load generator, locked packages."""
+"""One digest over the code that a proof speaks of: its services, the load generator, locked packages."""
 
 import hashlib
+from collections.abc import Iterable, Iterator
 from functools import cache
+from pathlib import Path
 
 from lab.paths import ROOT
 
-COVERED = ("stack", "loadtests", "requirements")
+SUFFIXES = {".py", ".yaml", ".yml", ".json", ".lock"}
+
+
+def code_digest(services: Iterable[str]) -> str:
+    """SHA-256 over names and contents of the files of this checkout that `services` run with."""
+    return _digest(frozenset(services))
 
 
 @cache
-def code_digest() -> str:
-    """SHA-256 over names and contents of the covered files of this checkout."""
+def _digest(services: frozenset[str]) -> str:
     digest = hashlib.sha256()
-    files = (path for name in COVERED for path in (ROOT / name).rglob("*"))
-    kept = [p for p in files if p.is_file() and p.suffix in (".py", ".yaml", ".yml", ".json", ".lock")]
-    for path in sorted(kept):
+    for path in sorted(_covered(services)):
         digest.update(f"{path.relative_to(ROOT).as_posix()}\0{path.stat().st_size}\0".encode() + path.read_bytes())
     return digest.hexdigest()
+
+
+def _covered(services: frozenset[str]) -> Iterator[Path]:
+    stack = ROOT / "stack"
+    for folder in (ROOT / "loadtests", ROOT / "requirements", stack):
+        for path in folder.rglob("*"):
+            if path.is_file() and path.suffix in SUFFIXES and _owner(path, stack) in (None, *services):
+                yield path
+
+
+def _owner(path: Path, stack: Path) -> str | None:
+    """The service that a file of `stack/` belongs to; None where it is everybody's."""
+    if stack not in path.parents:
+        return None
+    first, *rest = path.relative_to(stack).parts
+    if first == "config":
+        return Path(rest[0]).stem
+    return first if (stack / "config" / f"{first}.yaml").is_file() else None

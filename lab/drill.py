@@ -51,7 +51,7 @@ def start(
             purpose=purpose,
             scenario=scenario.id,
             digest=scenario.digest,
-            code=code_digest(),
+            code=code_digest(public.services),
             port_base=port_base if port_base is not None else free_base(),
             socket=str(Path(os.environ.get("XDG_RUNTIME_DIR", "/tmp")) / f"lab-{run_id}.sock"),
             practice_rate=practice_rate,
@@ -196,7 +196,13 @@ def put_in_service(run: Run, new: Configs, old: Configs, progress: Progress) -> 
     except RunError as problem:
         run.event("apply_failed", services=changed, problem=str(problem))
         progress("going back to the configuration that ran before")
-        _restart(run, old, changed, progress)
+        try:
+            _restart(run, old, changed, progress)
+        except RunError as second:
+            raise RunError(
+                f"the new configuration could not be served, and the old one neither.\nThe new one: {problem}\n"
+                f"The old one: {second}"
+            ) from None
         raise RunError(
             f"the new configuration could not be served, the old one is back in service.\n{problem}"
         ) from None

@@ -105,7 +105,7 @@ def _disturbances(measured: Mapping[str, Any]) -> list[str]:
         found.append(f"the machine stood still for {host['worst_stall_seconds']:.1f} s during the load: check again")
     for when in ("before", "after"):
         ratio = anchors[when] / anchors["calibrated"]
-        if abs(ratio - 1) > ANCHOR_RATIO:
+        if not same_speed(anchors[when], anchors["calibrated"]):
             found.append(
                 f"this machine ran at {ratio:.0%} of its calibrated speed {when} the load (allowed: "
                 f"{1 - ANCHOR_RATIO:.0%} to {1 + ANCHOR_RATIO:.0%}): check again, or run `lab calibrate`"
@@ -116,7 +116,14 @@ def _disturbances(measured: Mapping[str, Any]) -> list[str]:
             "`lab logs` says why"
         )
     found += [problem for problem in (conditions["changed"], measured["metrics"]["problem"]) if problem]
+    if problem := measured["healthy"]["problem"]:
+        found.append(f"there is no healthy run to compare with: {problem}. `lab stop` and `lab start` measure again")
     return found
+
+
+def same_speed(anchor: float, calibrated: float) -> bool:
+    """Whether the machine runs as fast as when it was calibrated (rounds/s of `lab.anchor`)."""
+    return abs(anchor / calibrated - 1) <= ANCHOR_RATIO
 
 
 def _check(

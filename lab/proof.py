@@ -72,7 +72,7 @@ def prove(scenario: Scenario, progress: Progress, only: list[str] | None = None)
     if unknown := sorted(set(only or ()) - set(every)):
         raise RunError(f"no control {', '.join(unknown)}; the controls are: {', '.join(every)}")
     chosen = [control_ for name, control_ in every.items() if only is None or name in only]
-    baseline = calibrate.stored(scenario) or calibrate.calibrate(scenario, progress)
+    baseline = calibrate.undisturbed(scenario, progress)
     begun = time.time()
     with stack(scenario, chosen[0].configs, progress) as run:
         results = [_prove_one(run, scenario, baseline, control_, progress) for control_ in chosen]
@@ -80,7 +80,7 @@ def prove(scenario: Scenario, progress: Progress, only: list[str] | None = None)
         "schema_version": 1,
         "scenario": scenario.id,
         "digest": scenario.digest,
-        "code": code_digest(),
+        "code": code_digest(scenario.public.services),
         "machine": baseline.machine,
         "made": begun,
         "seconds": round(time.time() - begun, 1),
@@ -120,7 +120,8 @@ def proved(scenario: Scenario) -> bool:
         proof = json.loads(proof_path(scenario).read_text())
     except (OSError, ValueError):
         return False
-    return bool(proof["proved"]) and proof["digest"] == scenario.digest and proof["code"] == code_digest()
+    code = code_digest(scenario.public.services)
+    return bool(proof["proved"]) and proof["digest"] == scenario.digest and proof["code"] == code
 
 
 def _prove_one(
@@ -214,7 +215,7 @@ def _prefixed(progress: Progress, name: str) -> Progress:
 
 def repeat(scenario: Scenario, times: int, progress: Progress) -> dict[str, Any]:
     """Healthy, broken and reference fix `times` each, in turn, with a new seed for each round; kept as repeats.json."""
-    baseline = calibrate.stored(scenario) or calibrate.calibrate(scenario, progress)
+    baseline = calibrate.undisturbed(scenario, progress)
     reference = next(iter(scenario.fixes))
     chosen = [c for c in controls(scenario) if c.name in ("healthy", "broken", f"fix {reference}")]
     results: dict[str, list[dict[str, Any]]] = {c.name: [] for c in chosen}
@@ -232,7 +233,7 @@ def repeat(scenario: Scenario, times: int, progress: Progress) -> dict[str, Any]
         "schema_version": 1,
         "scenario": scenario.id,
         "digest": scenario.digest,
-        "code": code_digest(),
+        "code": code_digest(scenario.public.services),
         "machine": baseline.machine,
         "proved": not any(attempt["problems"] for attempts in results.values() for attempt in attempts),
         "repeats": results,

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from lab.diagnosis import Truth
 from lab.paths import SCENARIOS
@@ -76,6 +76,12 @@ class Work(Settings):
     field: Literal["prompt_tokens", "completion_tokens"]
     op: Literal[">=", "<=", "between"] = ">="
     ratio_to_healthy: float | tuple[float, float]
+
+    @model_validator(mode="after")
+    def _a_range_has_two_ends(self) -> "Work":
+        if (self.op == "between") != isinstance(self.ratio_to_healthy, tuple):
+            raise ValueError("between takes two ratios, and every other op takes one")
+        return self
 
 
 class Cost(Settings):
@@ -172,7 +178,7 @@ class HiddenTruth(Settings):
 
     diagnosis: Truth
     decoy: Change = Field(description="a run with the same symptom and another cause")
-    predictions: dict[str, float] = Field(default_factory=dict)
+    predictions: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
     rollback_fails_on: str = Field(description="the check on which a roll-back to the defaults fails")
 
 

@@ -1,5 +1,6 @@
 """Sends a plan with Locust as a child process and proves afterwards that the planned load was offered."""
 
+import math
 import os
 import subprocess
 import time
@@ -95,5 +96,5 @@ def delivery(folder: Path, plan: Plan, rows: Rows) -> Delivery:
         sent=rows.end.sent if rows.end else len(rows.rows),
         finished=rows.end is not None and not cut_short,
         cut_short=rows.end is not None and cut_short,  # without its end line nobody knows when it stopped
-        lag_p99_seconds=lags[min(len(lags) - 1, int(0.99 * len(lags)))] if lags else None,
+        lag_p99_seconds=lags[math.ceil(0.99 * len(lags)) - 1] if lags else None,
     )

@@ -32,8 +32,9 @@ from locust.runners import STATE_MISSING, MasterRunner, Runner, WorkerRunner
 from loadtests import LoadError
 from loadtests.metrics import Meters
 from loadtests.plan import USERS, Plan, Share, materialise, read_plan
-from loadtests.rows import Row, RowsHeader, RowsWriter, require_new, worker_path
+from loadtests.rows import Row, RowsHeader, worker_path
 from loadtests.user import Caller, PlanUser, Run, Start, loopback
+from loadtests.writer import RowsWriter, require_new
 
 __all__ = ["PlanUser"]  # the user class that Locust looks for
 

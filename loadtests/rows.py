@@ -1,10 +1,9 @@
 """The record of a load run: a header, one row for each request that was sent, and an end line.
 
 All times are seconds since the run's start on the monotonic clock, so rows of one run compare exactly; the
-header says when that start was on the wall clock. A row is written and flushed when its request ends.
+header says when that start was on the wall clock. A row is written when its request ends.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -159,51 +158,9 @@ class Exchange:
             self.usage = {key: value for key, value in usage.items() if type(value) is int}
 
 
-class RowsWriter:
-    """Writes the lines of one run to a new file. Its methods raise LoadError when the disk takes no more."""
-
-    def __init__(self, path: Path, header: RowsHeader) -> None:
-        require_new(path)
-        self.path = path
-        # Unbuffered: when `write` returns, the row outlives this process, and no error waits for the closing.
-        self._file = path.open("wb", buffering=0)
-        self._line(header.model_dump())
-
-    def write(self, row: Row) -> None:
-        self._line(row.model_dump())
-
-    def close(self, end: End) -> None:
-        """Writes the end line."""
-        self._line({"end": end.model_dump()})
-        self._file.close()
-
-    def _line(self, fields: Mapping[str, Any]) -> None:
-        line = json.dumps({"schema": 1, **fields}, ensure_ascii=False, separators=(",", ":")) + "\n"
-        data = line.encode()
-        try:
-            written = self._file.write(data)
-        except OSError as problem:
-            raise LoadError(f"{self.path}: cannot write a row: {problem.strerror}") from problem
-        if written != len(data):
-            raise LoadError(f"{self.path}: cannot write a row: the disk is full")
-
-
 def _clean(text: str | None) -> str | None:
     """JSON from a server may hold half a surrogate pair, which no UTF-8 file can."""
     return text and text.encode(errors="replace").decode()
-
-
-def require_new(path: Path) -> None:
-    """Raises LoadError unless a new file can be written at `path`: no run may overwrite another's rows."""
-    try:
-        if path.is_file() and path.stat().st_size:
-            raise LoadError(f"{path}: holds rows already; choose another path or remove the file")
-        existed = path.exists()
-        path.open("ab").close()
-        if not existed:
-            path.unlink()
-    except OSError as problem:
-        raise LoadError(f"{path}: cannot write rows there: {problem.strerror}") from problem
 
 
 def worker_path(path: Path, index: int) -> Path:

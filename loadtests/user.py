@@ -21,7 +21,8 @@ from locust.exception import StopUser
 from loadtests import LoadError
 from loadtests.metrics import Meters
 from loadtests.plan import Arrival, Plan, Share
-from loadtests.rows import End, Exchange, Row, RowsWriter
+from loadtests.rows import End, Exchange, Row
+from loadtests.writer import RowsWriter
 
 MAX_ANSWER_BYTES = 4 * 1024 * 1024  # of one response, headers included
 WIND_UP_SECONDS = 1.5  # to end every request still in flight when a run stops

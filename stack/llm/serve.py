@@ -22,7 +22,7 @@ from pathlib import Path
 from prometheus_client import generate_latest
 
 from stack.lifeline import child_environment
-from stack.llm.canary import REFERENCES, ask_all, load_references
+from stack.llm.canary import REFERENCES, Canary, ask_all, load_references
 from stack.llm.config import LLMConfig
 from stack.llm.manifest import ModelError, verify
 from stack.settings import ConfigError, load
@@ -113,9 +113,8 @@ def wait_healthy(url: str, engine: subprocess.Popen[bytes]) -> bool:
     return False
 
 
-def judge(config: LLMConfig, url: str, references: Path, metrics: CanaryMetrics) -> str | None:
+def judge(config: LLMConfig, url: str, canaries: list[Canary], metrics: CanaryMetrics) -> str | None:
     """None when every canary that fits was answered as the reference, else what was wrong."""
-    canaries = load_references(references)
     fitting = [c for c in canaries if c.prompt_tokens + len(c.answer) <= config.engine.max_model_len]
     mismatches = asyncio.run(ask_all(url, config.model.served_name, fitting))
     metrics.mismatches.inc(len(mismatches))
@@ -128,7 +127,7 @@ def judge(config: LLMConfig, url: str, references: Path, metrics: CanaryMetrics)
     return None
 
 
-def run(config: LLMConfig, folder: Path) -> int:
+def run(config: LLMConfig, folder: Path, canaries: list[Canary]) -> int:
     """Start the engine, judge it, stay until it ends; the exit code as in the module's docstring."""
     started = time.monotonic()
     readiness = Readiness()
@@ -143,8 +142,7 @@ def run(config: LLMConfig, folder: Path) -> int:
     try:
         url = f"http://{config.listen.host}:{config.listen.port}"
         if wait_healthy(url, engine):
-            references = folder / config.model.canaries if config.model.canaries else REFERENCES
-            wrong = judge(config, url, references, readiness.metrics)
+            wrong = judge(config, url, canaries, readiness.metrics)
             if engine.poll() is None and wrong:
                 log.error("stopping the engine: %s", wrong)
                 readiness.refuse(wrong)
@@ -181,10 +179,11 @@ def main() -> int:
     try:
         config = load(path, LLMConfig)
         verify(path.parent / config.model.path)
-    except (ConfigError, ModelError) as problem:
+        canaries = load_references(path.parent / config.model.canaries if config.model.canaries else REFERENCES)
+    except (ConfigError, ModelError, OSError, ValueError) as problem:
         log.error("%s", problem)
         return BAD_CONFIGURATION
-    return run(config, path.parent)
+    return run(config, path.parent, canaries)
 
 
 if __name__ == "__main__":

@@ -5,8 +5,13 @@ from collections.abc import Iterator
 import pytest
 from lab_command import lab
 
+from lab.calibrate import machine
 from lab.run import CURRENT, Run
 from lab.runtime import control
+
+
+def pytest_report_header() -> str:
+    return f"machine: {', '.join(f'{name} {value}' for name, value in machine().items())}"
 
 
 @pytest.fixture(scope="session", autouse=True)

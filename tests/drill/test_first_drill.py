@@ -39,6 +39,8 @@ def graded() -> Answer:
         answer = lab("check", "--json")
         if answer.json["verdict"] != "cannot_grade":
             return answer
+        if any("no healthy run" in reason for reason in answer.json["reasons"]):
+            break  # it stays as it is until this machine is measured again
     pytest.skip(f"this machine is too busy to be graded on: {answer.json['reasons']}")
 
 

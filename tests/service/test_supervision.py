@@ -20,7 +20,7 @@ from lab.paths import ROOT
 from lab.run import Run, RunError, RunInfo
 from lab.runtime import control, programs
 
-PATIENCE_SECONDS = 20
+PATIENCE_SECONDS = 60
 SLEEP = ["sleep", "300"]
 # A service with a worker, both in Python; the worker says when it is up.
 WORKER = "import pathlib, sys, time; pathlib.Path(sys.argv[1]).touch(); time.sleep(300)"

@@ -85,7 +85,11 @@ def measurements(changes: dict[str, Any] | None = None) -> dict[str, Any]:
         "metrics": {"window_seconds": 50, "problem": None, "costs": {"cost": 110.0}, "services_up": {"llm": 1.0}},
         "probes": {"prompt": 1.0},
         "config": {"llm": {"engine": {"kv_cache_memory_bytes": KV_BUDGET}}, "gateway": {}},
-        "healthy": {"figures": {"prompt_tokens": 1500.0, "completion_tokens": 20.0}, "costs": {"cost": 100.0}},
+        "healthy": {
+            "figures": {"prompt_tokens": 1500.0, "completion_tokens": 20.0},
+            "costs": {"cost": 100.0},
+            "problem": None,
+        },
     }  # fmt: skip
     for path, value in (changes or {}).items():
         *way, last = path.split(".")

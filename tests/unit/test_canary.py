@@ -129,6 +129,14 @@ def test_canaries_never_go_through_a_proxy(monkeypatch):
         assert mismatches(right) == []
 
 
+@pytest.mark.parametrize("text", ["no json", "{}", '{"canaries": [{}]}', "[]", '{"canaries": 1}'])
+def test_a_file_without_canaries_is_one_kind_of_error(tmp_path, text):
+    path = tmp_path / "canaries.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"."):
+        load_references(path)
+
+
 # ── judging ──
 
 
@@ -137,7 +145,7 @@ def judged(respond: Callable[[Asked], Answer], max_model_len: int) -> tuple[str 
     text = f"model: {{path: w, served_name: tiny}}\nengine: {{max_model_len: {max_model_len}}}\n"
     metrics = CanaryMetrics()
     with answering(respond) as engine:
-        reason = serve.judge(parse(text, LLMConfig, "llm.yaml"), engine.url, serve.REFERENCES, metrics)
+        reason = serve.judge(parse(text, LLMConfig, "llm.yaml"), engine.url, load_references(), metrics)
     return reason, len(engine.asked), metrics.mismatches._value.get()
 
 

@@ -131,7 +131,7 @@ def test_prove_wants_one_scenario_or_all():
 def test_prove_names_the_controls_when_one_is_unknown(monkeypatch):
     """Bug: a slip in --only ended in a traceback."""
     monkeypatch.setattr(doctor, "require_setup", lambda: None)
-    monkeypatch.setattr("lab.calibrate.stored", lambda scenario: object())
+    monkeypatch.setattr("lab.calibrate.undisturbed", lambda *_: object())
     result = call("prove", SCENARIO, "--only", "helthy")
     assert result.exit_code in (1, 2)
     assert "healthy" in result.stderr

@@ -207,6 +207,7 @@ CONDITIONS = {
     "stall": ({"conditions.host.worst_stall_seconds": 2.5}, "the machine stood still for 2.5 s"),
     "killed": ({"conditions.ended": ["llm", "gateway"]}, "during the load a service ended: llm, gateway"),
     "changed": ({"conditions.changed": "the scenario's files were changed"}, "the scenario's files were changed"),
+    "no baseline": ({"healthy.problem": "the load generator was late"}, "no healthy run to compare with: the load"),
     "scrapes": ({"metrics.problem": "Prometheus has 20 of 50 scrapes"}, "Prometheus has 20 of 50 scrapes"),
 }  # fmt: skip
 
@@ -223,7 +224,7 @@ def test_each_disturbance_alone_takes_the_verdict_away_whatever_the_checks_say(t
 
 def test_all_disturbances_are_told(tmp_path):
     changes = {path: value for pair in CONDITIONS.values() for path, value in pair[0].items()}
-    assert len(graded(tmp_path, rows(40), changes).reasons) == 7
+    assert len(graded(tmp_path, rows(40), changes).reasons) == 8
 
 
 def test_a_stack_that_starves_itself_is_no_excuse(tmp_path):

@@ -1,6 +1,9 @@
 """Rows: what is measured from which moment, and the file that keeps them."""
 
 import json
+import os
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +19,10 @@ from loadtests.rows import (
     Exchange,
     Row,
     RowsHeader,
-    RowsWriter,
     read_rows,
-    require_new,
     worker_path,
 )
+from loadtests.writer import RowsWriter, require_new
 
 ARRIVAL = Arrival(i=7, offset=1.0, tenant="acme", path="/v1/chat/completions", body={})
 
@@ -125,6 +127,7 @@ def test_half_a_surrogate_pair_does_not_lose_the_row(tmp_path):
     record.fail("stream_error", "\udc00", 4.0)
     writer = RowsWriter(tmp_path / "rows.jsonl", RowsHeader(start=1.0, plan=plan_header()))
     writer.write(record.row())
+    writer.close(End(planned=1, sent=1, seconds=3.0))
     assert [(r.answer, r.error) for r in read_rows(tmp_path / "rows.jsonl").rows] == [("?", "?")]
 
 
@@ -133,10 +136,32 @@ def test_rows_are_on_the_disk_before_the_file_is_closed(tmp_path):
     writer = RowsWriter(path, RowsHeader(start=1.5, plan=plan_header()))
     assert read_rows(path).header == RowsHeader(start=1.5, plan=plan_header())
     writer.write(row())
+    deadline = time.monotonic() + 10
+    while not read_rows(path).rows and time.monotonic() < deadline:
+        time.sleep(0.01)
     assert read_rows(path).rows == (row(),)
     assert read_rows(path).end is None
     writer.close(End(planned=2, sent=1, seconds=3.0))
     assert read_rows(path).end == End(planned=2, sent=1, seconds=3.0)
+
+
+def test_a_disk_that_keeps_the_writer_waiting_does_not_keep_the_sender_waiting(tmp_path):
+    """Bug: each row was written where requests are sent, and a busy disk made the load a second late."""
+    path = tmp_path / "rows.jsonl"
+    os.mkfifo(path)  # takes 64 KiB, then nothing until it is read
+    reading = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    writer = RowsWriter(path, RowsHeader(start=1.0, plan=plan_header(requests=1000)))
+    sending = threading.Thread(target=lambda: [writer.write(row(i=i)) for i in range(1000)], daemon=True)
+    sending.start()
+    sending.join(60)
+    assert not sending.is_alive()
+    os.set_blocking(reading, True)
+    lines: list[str] = []
+    drain = threading.Thread(target=lambda: lines.extend(os.fdopen(reading)), daemon=True)
+    drain.start()
+    writer.close(End(planned=1000, sent=1000, seconds=3.0))
+    drain.join(60)
+    assert [json.loads(line).get("i") for line in lines] == [None, *range(1000), None]
 
 
 def test_rows_hold_the_fields_that_other_programs_read(tmp_path):
@@ -154,9 +179,11 @@ def test_rows_hold_the_fields_that_other_programs_read(tmp_path):
 
 def test_a_line_that_was_being_written_when_the_generator_died_is_left_out(tmp_path):
     path = tmp_path / "rows.jsonl"
-    RowsWriter(path, RowsHeader(start=1.0, plan=plan_header())).write(row())
-    with path.open("a") as file:
-        file.write('{"schema":1,"i":1,"requ')
+    writer = RowsWriter(path, RowsHeader(start=1.0, plan=plan_header()))
+    writer.write(row())
+    writer.close(End(planned=2, sent=1, seconds=3.0))
+    whole = path.read_bytes()
+    path.write_bytes(whole[: whole.index(b'{"schema":1,"end"')] + b'{"schema":1,"i":1,"requ')
     assert [r.i for r in read_rows(path).rows] == [0]
 
 
