@@ -17,7 +17,7 @@ import psutil
 from lab import drill, workspace
 from lab.anchor import measure as measure_anchor
 from lab.code import code_digest
-from lab.drill import Progress, plan_for
+from lab.drill import Progress, plan_for, rate
 from lab.host import HostMeter, HostUse
 from lab.measure import load_figures, metric_figures, wait_scraped
 from lab.paths import CACHE
@@ -69,11 +69,6 @@ def _cpuinfo() -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
-def rate(load: Load, capacity: float) -> float:
-    """The load in requests/s on a machine that can do `capacity` requests/s."""
-    return round(load.rate * (capacity if load.unit == "capacity" else 1.0), 3)
-
-
 def key_of(scenario: Scenario) -> str:
     """What a baseline holds for: this healthy configuration, these checks, this code, this machine."""
     parts = [scenario.digest, code_digest(scenario.public.services), json.dumps(machine(), sort_keys=True)]
@@ -93,7 +88,7 @@ def stored(scenario: Scenario) -> Baseline | None:
 def calibrate(scenario: Scenario, progress: Progress) -> Baseline:
     """Start the healthy stack, measure, stop it; raises RunError when it does not serve."""
     progress("measuring this machine with the healthy configuration (about 90 s, once)")
-    run = drill.start(scenario, workspace.healthy(scenario), purpose="baseline", practice_rate=0.0, progress=progress)
+    run = drill.start(scenario, workspace.healthy(scenario), purpose="baseline", progress=progress)
     try:
         baseline = measure(run, scenario, progress)
     finally:

@@ -8,16 +8,17 @@ from typing import Any
 
 from lab import workspace
 from lab.anchor import measure as measure_anchor
-from lab.calibrate import Baseline, rate
+from lab.calibrate import Baseline
 from lab.code import code_digest
-from lab.drill import Progress, plan_for
+from lab.drill import Progress, plan_for, rate
 from lab.grade import Grade, grade, same_speed
 from lab.host import HostMeter
-from lab.measure import metric_figures, probe_figures, tenant_key, wait_scraped
+from lab.measure import metric_figures, wait_scraped
+from lab.prompts import clear, prompt_figures
 from lab.run import Run
 from lab.runtime import control
 from lab.scenario import Scenario
-from lab.traffic import Watcher, send
+from lab.traffic import Watcher, rows_so_far, send
 
 ANCHOR_SECONDS, ANCHOR_ATTEMPTS = 4, 3
 IDLE_SHARE, IDLE_WAIT_SECONDS = 0.10, 20  # of the whole machine's CPU
@@ -43,18 +44,18 @@ def check(
     plan = plan_for(load, rate(load, baseline.capacity))
     control.stop(run, "load")
     _wait_idle(run, progress)
+    clear(run.audit_file)
     anchors = {"calibrated": baseline.anchor, "before": _anchor_before(baseline, progress)}
-    site = workspace.healthy(scenario)["gateway"].get("documents", {})
-    tag = secrets.token_hex(3)  # no template may tell a graded request from any other
-    probes = probe_figures(run, public, plan, tag, tenant_key(run, load.tenant), site)
     progress(f"sending {plan.header.requests} requests in {plan.header.seconds:g} s")
     meter = HostMeter(lambda: control.roots(run)).start()
     start = time.time()
-    send(run, plan, folder, tag, _telling(watch, plan.header.requests, progress))
+    send(run, plan, folder, secrets.token_hex(3), _telling(watch, plan.header.requests, progress))
     host = meter.stop()
     wait_scraped()
     end = time.time()
     anchors["after"] = measure_anchor(ANCHOR_SECONDS)
+    site = workspace.healthy(scenario)["gateway"].get("documents", {})
+    prompts = prompt_figures(run.audit_file, public, plan, rows_so_far(folder), site)
     measured = {
         "schema_version": 1,
         "scenario": scenario.id,
@@ -66,7 +67,7 @@ def check(
             "changed": _changed(run, scenario),
         },
         "metrics": metric_figures(run, public, start, end),
-        "probes": probes,
+        "prompts": prompts,
         "config": workspace.effective(run.applied),
         "healthy": baseline.as_dict(),
     }

@@ -117,13 +117,14 @@ def start(scenario_id: Annotated[str | None, typer.Argument(metavar="ID")] = Non
         baseline = calibrate.stored(scenario)
         if baseline is None or baseline.problem:
             baseline = calibrate.calibrate(scenario, tell)
-        rate = calibrate.rate(scenario.public.load.practice, baseline.capacity)
-        run = drill.start(scenario, workspace.broken(scenario), purpose="drill", practice_rate=rate, progress=tell)
+        run = drill.start(
+            scenario, workspace.broken(scenario), purpose="drill", progress=tell, capacity=baseline.capacity
+        )
         try:
             drill.start_practice(run)
             drill.wait_for_symptom(run, scenario.public.wait_for, tell)
         except BaseException:
-            drill.stop(run)
+            drill.abort(run)
             raise
     console.print(views.briefing(run, scenario))
     if baseline.problem:

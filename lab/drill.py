@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import time
 from collections.abc import Callable, Mapping
@@ -24,6 +25,7 @@ Progress = Callable[[str], None]
 Configs = Mapping[str, dict[str, Any]]
 
 PORT_BASES = range(8100, 9100, 10)
+ENOUGH = 1.5
 READY_SECONDS = {"prometheus": 20, "llm": 240, "gateway": 30}
 READY_PATHS = {"prometheus": ("prometheus", "/-/ready"), "llm": ("ready", "/readyz"), "gateway": ("gateway", "/readyz")}
 
@@ -33,13 +35,14 @@ def start(
     configs: Configs,
     *,
     purpose: str,
-    practice_rate: float,
     progress: Progress,
+    capacity: float | None = None,
     port_base: int | None = None,
 ) -> Run:
     """A new run whose stack serves `configs`, ready, without load; raises RunError or ConfigError.
 
-    When something goes wrong, nothing is left running.
+    A drill needs the machine's `capacity` in requests/s for its practice load. When something goes wrong, nothing is
+    left running.
     """
     refuse_second_run()
     run_id = new_id()
@@ -54,7 +57,7 @@ def start(
             code=code_digest(public.services),
             port_base=port_base if port_base is not None else free_base(),
             socket=str(Path(os.environ.get("XDG_RUNTIME_DIR", "/tmp")) / f"lab-{run_id}.sock"),
-            practice_rate=practice_rate,
+            practice=described(public.load.practice, capacity) if capacity else "",
             time_box_seconds=public.time_box_minutes * 60 if purpose == "drill" else 6 * 3600,
             started=time.time(),
             versions={name: version(name) for name in ("llm-design-lab", "starlette", "locust", "prometheus-client")},
@@ -67,19 +70,38 @@ def start(
         workspace.write(placed, folder)
     (run.folder / "original.json").write_text(json.dumps(placed))
     workspace.make_keys(workspace.tenants(configs) | workspace.tenants(workspace.defaults()), run)
-    if purpose == "drill":
-        plan_for(public.load.practice, practice_rate, run.info.time_box_seconds).write(
-            run.folder / "load/practice/plan.jsonl"
-        )
+    if capacity:
+        plan = practice_plan(public.load.practice, capacity, run.info.time_box_seconds)
+        plan.write(run.folder / "load/practice/plan.jsonl")
     set_current(run)
     run.event("started", purpose=purpose)
     try:
         control.start_supervisor(run, detached=purpose == "drill")
         wait_ready(run, progress)
     except BaseException:
-        stop(run)
+        abort(run)
         raise
     return run
+
+
+def rate(load: Load, capacity: float) -> float:
+    """The load in requests/s on a machine that can do `capacity` requests/s."""
+    return round(load.rate * (capacity if load.unit == "capacity" else 1.0), 3)
+
+
+def described(load: Load, capacity: float) -> str:
+    """The load in a few words, for people."""
+    if load.unit == "in flight":
+        return f"{load.rate:.0f} callers, each with one request in flight"
+    return f"{rate(load, capacity):.2f} requests/s"
+
+
+def practice_plan(load: Load, capacity: float, seconds: float) -> Plan:
+    """The materialised practice load of a drill of `seconds`."""
+    if load.unit == "in flight":
+        enough = ENOUGH * capacity  # requests/s that callers who wait cannot use up
+        return plan_for(load, enough, seconds, mode="closed", concurrency=round(load.rate))
+    return plan_for(load, rate(load, capacity), seconds)
 
 
 def plan_for(load: Load, rate: float, seconds: float | None = None, **more: Any) -> Plan:
@@ -252,6 +274,16 @@ def wait_for_symptom(run: Run, symptom: Symptom, progress: Progress) -> None:
 def stop(run: Run) -> None:
     """End everything that `run` started."""
     was_alive = control.alive(run)
+    control.shut_down(run)
     if was_alive:
         run.event("stopped")
-    control.shut_down(run)
+
+
+def abort(run: Run) -> None:
+    """End everything at once; a second Ctrl-C does not leave half of it."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        control.shut_down(run, at_once=True)
+        run.event("stopped")
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -139,7 +139,7 @@ def _check(
         case Bound():
             return _bound(check, measured["config"])
         case PromptHolds():
-            return _probe(check, measured["probes"][check.id])
+            return _prompts(check, measured["prompts"][check.id])
 
 
 def _goodput(check: Goodput, value: float, objectives: Objectives) -> CheckResult:
@@ -192,8 +192,14 @@ def _bound(check: Bound, config: Mapping[str, Any]) -> CheckResult:
     return _result(check, passed, float(value), check.value, None, None, reason)
 
 
-def _probe(check: PromptHolds, value: float) -> CheckResult:
-    reason = f"{check.title}: {value:.1%} of the required texts are in the prompt, {check.value:.0%} must be"
+def _prompts(check: PromptHolds, found: Mapping[str, Any]) -> CheckResult:
+    value, missing = found["share"], found["missing"]
+    if value is None:
+        return CheckResult(check.id, check.title, check.kind, "not_measured", None, check.value, check.op, None, None,
+                           f"{check.title}: no request was answered, so there is no prompt to look at")  # fmt: skip
+    reason = f"{check.title}: {value:.1%} of the required texts are in the engine's prompts, {check.value:.0%} must be"
+    if missing:
+        reason += f"; missing first: {missing}"
     return _result(check, value >= check.value, value, check.value, None, None, reason)
 
 

@@ -1,19 +1,15 @@
-"""Turns what a load run left behind (rows, metrics, answers to probes) into the numbers that checks compare."""
+"""Turns what a load run left behind (rows, metrics) into the numbers that checks compare."""
 
-import json
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from string import Template
 from typing import Any
-
-import httpx
 
 from lab.prometheus import Prometheus, PrometheusUnreachable
 from lab.promql import QueryError
 from lab.run import Run
-from lab.scenario import Cost, Objectives, PromptHolds, Public
-from loadtests.plan import Plan
+from lab.scenario import Cost, Objectives, Public
 from loadtests.rows import Row
 
 SCRAPE_SECONDS = 1
@@ -111,64 +107,6 @@ def _value(prometheus: Prometheus, query: str, at: float) -> float | None:
     return samples[0].value
 
 
-def probe_figures(
-    run: Run, public: Public, plan: Plan, tag: str, key: str, documents: Mapping[str, str]
-) -> dict[str, float]:
-    """For each probe check the share of required texts that the gateway's rendered prompts hold.
-
-    Every request of `plan` is rendered, under the id that it has in its load, which starts with `tag`: a template must
-    not be able to tell a probe from a request, nor show a text to some requests only. `documents` are the site's, as
-    they were before the incident. A probe that is not answered counts as holding nothing.
-    """
-    checks = [check for check in public.checks if isinstance(check, PromptHolds)]
-    if not checks:
-        return {}
-    headers = {"Authorization": f"Bearer {key}"}
-    with httpx.Client(base_url=run.gateway_url, headers=headers, timeout=10, trust_env=False) as client:
-        prompts = [_rendered(client, arrival.body, f"{tag}-{arrival.i}") for arrival in plan.arrivals]
-    return {
-        check.id: mean(
-            [
-                _held(check, prompt, arrival.body, f"{tag}-{arrival.i}", documents)
-                for prompt, arrival in zip(prompts, plan.arrivals, strict=True)
-            ]
-        )
-        or 0.0
-        for check in checks
-    }
-
-
-def _rendered(client: httpx.Client, body: dict[str, Any], request_id: str) -> str:
-    try:
-        answer = client.post("/v1/prompts/render", json=body, headers={"X-Request-ID": request_id})
-        messages = answer.raise_for_status().json()["messages"]
-        return _squeezed(" ".join(message["content"] for message in messages))
-    except (httpx.HTTPError, ValueError, KeyError, TypeError):
-        return ""
-
-
-def _held(
-    check: PromptHolds, prompt: str, body: dict[str, Any], request_id: str, documents: Mapping[str, str]
-) -> float:
-    variables = {
-        "question": body["messages"][-1]["content"],
-        "request_id": request_id,
-        "desk": body.get("metadata", {}).get("desk", ""),
-    }
-    required = [line for name in check.documents for line in documents[name].splitlines() if line.strip()]
-    required += [variables[name] for name in check.variables]
-    return sum(_squeezed(text) in prompt for text in required) / len(required)
-
-
-def _squeezed(text: str) -> str:
-    """White space and case do not count: a template may wrap its lines as it likes."""
-    return " ".join(text.split()).casefold()
-
-
 def wait_scraped(seconds: float = 2 * SCRAPE_SECONDS) -> None:
     """Until Prometheus has scraped what happened just now."""
     time.sleep(seconds)
-
-
-def tenant_key(run: Run, tenant: str) -> str:
-    return json.loads(run.keys_file.read_text())[tenant]

@@ -103,7 +103,7 @@ class stack:
 
     def __enter__(self) -> Run:
         scenario, configs, progress = self._arguments
-        self._run = drill.start(scenario, configs, purpose="proof", practice_rate=0.0, progress=progress)
+        self._run = drill.start(scenario, configs, purpose="proof", progress=progress)
         return self._run
 
     def __exit__(self, *_: object) -> None:

@@ -111,7 +111,7 @@ def _head(run: Run, scenario: Scenario) -> str:
     return (
         f"# {scenario.public.title}\n\n{scenario.public.question.strip()}\n\n"
         f"Scenario `{scenario.id}`, level {scenario.public.level}, run `{run.info.run_id}`, started {started}, "
-        f"{run.info.practice_rate:.2f} requests/s offered.\n"
+        f"practice load: {run.info.practice}.\n"
     )
 
 

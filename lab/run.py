@@ -75,7 +75,7 @@ class RunInfo:
     code: str  # digest of the services' code and the lock files
     port_base: int
     socket: str  # of the process manager
-    practice_rate: float  # requests/s
+    practice: str  # the practice load in words; empty without one
     time_box_seconds: float
     started: float  # unix seconds
     versions: dict[str, str]
@@ -114,6 +114,11 @@ class Run:
     @property
     def logs(self) -> Path:
         return self.folder / "logs"
+
+    @property
+    def audit_file(self) -> Path:
+        """The gateway's audit trail: each prompt that went to the engine."""
+        return self.folder / "audit/prompts.jsonl"
 
     @property
     def prometheus_url(self) -> str:
@@ -164,7 +169,7 @@ def _line_end(file: TextIO) -> str:
 def create(info: RunInfo) -> Run:
     """The folder of a new run with its run.json."""
     folder = RUNS / info.run_id
-    for name in ("workspace", "applied", "keys", "logs", "prometheus", "load/practice", "checks"):
+    for name in ("workspace", "applied", "keys", "logs", "prometheus", "load/practice", "audit", "checks"):
         (folder / name).mkdir(parents=True)
     (folder / "keys").chmod(0o700)
     (folder / "run.json").write_text(json.dumps(asdict(info), indent=1) + "\n")

@@ -27,7 +27,9 @@ class Load(Settings):
     user: str
     shape: Literal["steady", "step", "spike"] = "steady"
     rate: float = Field(gt=0, le=50, description="in `unit`")
-    unit: Literal["capacity", "requests/s"] = "capacity"
+    unit: Literal["capacity", "requests/s", "in flight"] = Field(
+        "capacity", description="in flight: so many callers, each of whom waits for the answer before asking again"
+    )
     seconds: float = Field(60, ge=5, le=3600)
     seed: int
     split: Literal["practice", "grading"] = "practice"
@@ -38,6 +40,12 @@ class Load(Settings):
 class Loads(Settings):
     practice: Load
     grading: Load
+
+    @model_validator(mode="after")
+    def _grading_does_not_wait(self) -> "Loads":
+        if self.grading.unit == "in flight":
+            raise ValueError("grading: callers who wait for slow answers ask less; give a rate")
+        return self
 
 
 class Objectives(Settings):
@@ -107,7 +115,7 @@ class Bound(Settings):
 
 
 class PromptHolds(Settings):
-    """Share of the listed texts that the rendered prompt of probe requests holds."""
+    """Share of the listed texts that the prompts of the answered requests hold, as the engine got them."""
 
     kind: Literal["probe"]
     id: str

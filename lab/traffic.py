@@ -67,7 +67,7 @@ def send(run: Run, plan: Plan, folder: Path, tag: str, watch: Watcher = lambda r
                 time.sleep(0.5)
                 if begun is None and rows.exists():
                     begun = time.monotonic()
-                if begun and watch(_rows_so_far(rows), time.monotonic() - begun):
+                if begun and watch(rows_so_far(folder), time.monotonic() - begun):
                     (folder / "cut_short").touch()
                     process.terminate()
                     break
@@ -80,9 +80,10 @@ def send(run: Run, plan: Plan, folder: Path, tag: str, watch: Watcher = lambda r
                 process.wait()
 
 
-def _rows_so_far(path: Path) -> list[Row]:
+def rows_so_far(folder: Path) -> list[Row]:
+    """What was answered of the load that is sent, or was, with its files in `folder`."""
     try:
-        return list(read_rows(path).rows)
+        return list(read_rows(folder / "rows.jsonl").rows)
     except LoadError:
         return []
 

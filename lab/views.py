@@ -88,7 +88,7 @@ def state(run: Run, scenario: Scenario) -> dict[str, Any]:
         "title": public.title,
         "services": [vars(process) for process in control.processes(run)],
         "incidents": [e for e in run.events("process") if e["state"] in ("exited", "fatal", "backoff")][-5:],
-        "offered_rate": run.info.practice_rate,
+        "practice_load": run.info.practice,
         "objectives": public.objectives.model_dump(),
         "recent": recent(run, scenario),
         "pending_changes": bool(workspace.diff(run.applied, run.workspace)),
@@ -115,19 +115,21 @@ def recent(run: Run, scenario: Scenario) -> dict[str, float | None] | None:
     now = min(time.time() - load.header.start, plan.header.seconds)
     begun = max(0.0, now - RECENT_SECONDS)
     ended = [row for row in load.rows if row.end is not None and row.end >= begun]
-    # Whoever came later than this may still be served in time.
-    due = {
-        a.i for a in plan.arrivals if begun - objectives.latency_seconds <= a.offset <= now - objectives.latency_seconds
-    }
+    if plan.header.mode == "closed":
+        due, offered = {row.i for row in ended}, None
+    else:
+        # Whoever came later than this may still be served in time.
+        first, last = begun - objectives.latency_seconds, now - objectives.latency_seconds
+        due = {arrival.i for arrival in plan.arrivals if first <= arrival.offset <= last}
+        offered = sum(begun <= arrival.offset <= now for arrival in plan.arrivals) / max(1.0, now - begun)
     if not ended and not due:
         return None
     served = sum(good(row, objectives) for row in load.rows if row.i in due)
     figures = load_figures(ended, max(1, len(ended)), objectives)
-    seconds = max(1.0, now - begun)
     return figures | {
         "goodput": served / len(due) if due else None,
-        "offered_per_second": sum(begun <= arrival.offset <= now for arrival in plan.arrivals) / seconds,
-        "answered_per_second": sum(row.outcome == "ok" for row in ended) / seconds,
+        "offered_per_second": offered,
+        "answered_per_second": sum(row.outcome == "ok" for row in ended) / max(1.0, now - begun),
     }
 
 
@@ -153,18 +155,20 @@ def symptom(recent: dict[str, float | None] | None, objectives: dict[str, float]
         return "No load right now."
     table = Table("as callers see it", "now", "objective", box=None, pad_edge=False)
     first, each = objectives["first_token_seconds"], objectives["time_per_output_token_seconds"]
-    offered = recent["offered_per_second"] or 0.0
+    offered = recent["offered_per_second"]
     rows = [  # name, value, format, the worst good value, whether more is better
         ("time to first token, p50", recent["ttft_p50"], "{:.2f} s", first, False),
         ("time to first token, p95", recent["ttft_p95"], "{:.2f} s", first, False),
         ("time per output token, p95", recent["tpot_p95"], "{:.3f} s", each, False),
         ("requests that met every objective", recent["goodput"], "{:.0%}", 0.9, True),
-        ("requests answered per second", recent["answered_per_second"], "{:.2f}", 0.8 * offered, True),
+        ("requests answered per second", recent["answered_per_second"], "{:.2f}", 0.8 * (offered or 0.0), True),
     ]
     for name, value, form, limit, more in rows:
         good_now = value is not None and (value >= limit if more else value <= limit)
         shown = "-" if value is None else form.format(value)
-        wanted = f"{offered:.2f} offered" if "answered" in name else f"{'≥' if more else '≤'} {form.format(limit)}"
+        wanted = f"{'≥' if more else '≤'} {form.format(limit)}"
+        if "answered" in name:
+            wanted = "each caller waits for the answer" if offered is None else f"{offered:.2f} offered"
         table.add_row(name, f"[{'green' if good_now else 'red'}]{shown}[/]", wanted)
     return Group(table, f"[dim]what ended in the last {RECENT_SECONDS} s of the practice load[/]")
 

@@ -61,6 +61,7 @@ def placed(configs: Mapping[str, dict[str, Any]], ports: Ports) -> dict[str, dic
             "listen": {"port": ports.gateway},
             "upstream": {"base_url": llm, "ready_url": gateway},
             "keys_file": "../keys/hashed.json",
+            "audit": {"file": "../audit/prompts.jsonl"},
         },
     }
     return {name: merge_patch(config, places[name]) for name, config in configs.items()}
@@ -121,12 +122,20 @@ def changed_services(old: Mapping[str, dict[str, Any]], new: Mapping[str, dict[s
 
 
 def diff(old: Path, new: Path) -> str:
-    """Unified diff of the configuration files of two folders; empty when they are equal."""
+    """Unified diff of the configuration files of two folders; empty when they say the same, in whatever layout."""
     lines: list[str] = []
     for name in SERVICES:
-        before, after = (_text_of(folder / f"{name}.yaml").splitlines() for folder in (old, new))
+        before, after = (_in_one_layout(folder / f"{name}.yaml") for folder in (old, new))
         lines += difflib.unified_diff(before, after, f"{old.name}/{name}.yaml", f"{new.name}/{name}.yaml", lineterm="")
     return "\n".join(lines)
+
+
+def _in_one_layout(path: Path) -> list[str]:
+    text = _text_of(path)
+    try:
+        return _as_yaml(read_yaml(text, path.name)).splitlines()
+    except ConfigError:  # shown as it is until it can be read
+        return text.splitlines()
 
 
 def tenants(configs: Mapping[str, dict[str, Any]]) -> set[str]:

@@ -136,16 +136,17 @@ def _call(run: Run, method: str, name: str, ignore: str) -> None:
         raise RunError(gone(run)) from None
 
 
-def shut_down(run: Run) -> None:
-    """End the whole tree: asked first, then killed by its ids. Nothing is left when this returns."""
+def shut_down(run: Run, at_once: bool = False) -> None:
+    """End the whole tree: asked first, unless `at_once`, then killed by its ids. Nothing is left when this returns."""
     pid = supervisor_pid(run)
     if pid is not None:
-        tree = _tree(pid)
-        try:
-            client(run).supervisor.shutdown()
-        except (*UNREACHABLE, xmlrpc.client.Fault):
-            os.kill(pid, signal.SIGTERM)
-        _, left = psutil.wait_procs(tree, timeout=STOP_SECONDS)
+        tree = left = _tree(pid)
+        if not at_once:
+            try:
+                client(run).supervisor.shutdown()
+            except (*UNREACHABLE, xmlrpc.client.Fault):
+                os.kill(pid, signal.SIGTERM)
+            _, left = psutil.wait_procs(tree, timeout=STOP_SECONDS)
         for process in left:
             process.kill()
         psutil.wait_procs(left, timeout=5)

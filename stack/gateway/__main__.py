@@ -11,6 +11,7 @@ from pathlib import Path
 import uvicorn
 
 from stack.gateway.app import create_app
+from stack.gateway.audit import Audit
 from stack.gateway.auth import Keys
 from stack.gateway.config import GatewayConfig
 from stack.settings import ConfigError, load
@@ -82,7 +83,12 @@ def main(arguments: list[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 1
-    return _serve(config, keys, listener)
+    try:
+        audit = Audit(config.audit, options.config.parent)
+    except OSError as error:
+        print(f"gateway: cannot write the audit trail to {config.audit.file}: {error.strerror}", file=sys.stderr)
+        return 2
+    return _serve(config, keys, audit, listener)
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -94,7 +100,7 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _serve(config: GatewayConfig, keys: Keys, listener: socket.socket) -> int:
+def _serve(config: GatewayConfig, keys: Keys, audit: Audit, listener: socket.socket) -> int:
     configure_logs("gateway", config.telemetry.log_level)
     _raise_file_limit(2 * config.limits.in_flight + _OTHER_FILES)
     # uvicorn raises the signal once more after it has stopped; then this ends the process with status 0.
@@ -102,7 +108,7 @@ def _serve(config: GatewayConfig, keys: Keys, listener: socket.socket) -> int:
         signal.signal(number, lambda *_: sys.exit(0))
     server = uvicorn.Server(
         uvicorn.Config(
-            create_app(config, keys),
+            create_app(config, keys, audit),
             http="httptools",
             ws="none",
             log_config=None,

@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from stack.gateway.audit import Audit
 from stack.gateway.auth import Keys
 from stack.gateway.body import read_body
 from stack.gateway.call import Call
@@ -35,10 +36,10 @@ from stack.settings import nearest
 from stack.telemetry.metrics import GatewayMetrics
 
 
-def create_app(config: GatewayConfig, keys: Keys) -> Starlette:
+def create_app(config: GatewayConfig, keys: Keys, audit: Audit) -> Starlette:
     """The application; its engine client lives as long as the application's lifespan."""
     metrics = GatewayMetrics(config.telemetry.latency_buckets)
-    gateway = Gateway(config, keys, metrics)
+    gateway = Gateway(config, keys, audit, metrics)
     app = Starlette(
         routes=[
             Route("/v1/chat/completions", ChatCompletions(gateway), methods=["POST"]),
@@ -59,8 +60,9 @@ def create_app(config: GatewayConfig, keys: Keys) -> Starlette:
 class Gateway:
     """What the routes share: the configuration, compiled, and the way to the engine."""
 
-    def __init__(self, config: GatewayConfig, keys: Keys, metrics: GatewayMetrics) -> None:
+    def __init__(self, config: GatewayConfig, keys: Keys, audit: Audit, metrics: GatewayMetrics) -> None:
         self.config = config
+        self.audit = audit
         self.metrics = metrics
         self._keys = keys
         self._prompts = Prompts(config)
@@ -73,12 +75,13 @@ class Gateway:
     @asynccontextmanager
     async def lifespan(self, _: Starlette) -> AsyncIterator[None]:
         """Asks for the engine's readiness while the application runs."""
-        async with self._client:
-            watcher = asyncio.create_task(self.readiness.watch())
-            try:
-                yield
-            finally:
-                watcher.cancel()
+        with self.audit.writing():
+            async with self._client:
+                watcher = asyncio.create_task(self.readiness.watch())
+                try:
+                    yield
+                finally:
+                    watcher.cancel()
 
     def authenticate(self, request: Request) -> Call:
         """The request's record, its tenant filled in. Raises InvalidKey."""
@@ -168,6 +171,7 @@ class ChatCompletions:
         gateway.readiness.require()
         with gateway.slot():
             chat, messages = await gateway.prepare(request, call)
+            gateway.audit.record(call)
             body = engine_request(gateway.config, chat, messages)
             stream = bool(chat.stream)
             async with (

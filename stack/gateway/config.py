@@ -66,6 +66,14 @@ class Telemetry(Settings):
         return buckets
 
 
+class AuditTrail(Settings):
+    file: Path | None = None
+    """Each prompt as the engine got it is written here, a JSON line a request; null writes nothing. Relative to this
+    file. It holds what people typed."""
+    max_bytes: int = Field(100_000_000, ge=1_000_000)
+    """A larger file is renamed to FILE.1, in place of the one before."""
+
+
 class Timeouts(Settings):
     connect_seconds: Seconds = 2.0
     """To reach the engine."""
@@ -163,6 +171,8 @@ class GatewayConfig(Settings):
     """JSON object {tenant: SHA-256 of its API key in hex}; relative to this file."""
     telemetry: Telemetry
     """Logs and metrics."""
+    audit: AuditTrail = Protected(AuditTrail())
+    """The prompts, for those who must be able to look them up."""
     timeouts: Timeouts = Timeouts()
     """How long each step may take."""
     limits: Limits = Limits()

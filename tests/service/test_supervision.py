@@ -57,7 +57,7 @@ def a_run(time_box_seconds: float = 600.0) -> Iterator[Run]:
         folder = Path(name).resolve() / "run"
         (folder / "logs").mkdir(parents=True)
         # A short path: that of a socket has at most 107 characters.
-        info = RunInfo(1, "run", "drill", "slow", "", "", 20000, f"{name}/s", 1.0, time_box_seconds, time.time(), {})
+        info = RunInfo(1, "run", "drill", "slow", "", "", 20000, f"{name}/s", "", time_box_seconds, time.time(), {})
         (folder / "run.json").write_text(json.dumps(asdict(info)))
         monkeypatch.setattr(control, "write_configuration", write_configuration)
         run = Run(folder)

@@ -83,7 +83,7 @@ def measurements(changes: dict[str, Any] | None = None) -> dict[str, Any]:
             "changed": None,
         },
         "metrics": {"window_seconds": 50, "problem": None, "costs": {"cost": 110.0}, "services_up": {"llm": 1.0}},
-        "probes": {"prompt": 1.0},
+        "prompts": {"prompt": {"share": 1.0, "missing": None}},
         "config": {"llm": {"engine": {"kv_cache_memory_bytes": KV_BUDGET}}, "gateway": {}},
         "healthy": {
             "figures": {"prompt_tokens": 1500.0, "completion_tokens": 20.0},
@@ -131,7 +131,7 @@ def a_run(folder: Path, **changes: Any) -> Run:
         (folder / name).mkdir(parents=True)
     fields: dict[str, Any] = {
         "schema": 1, "run_id": folder.name, "purpose": "drill", "scenario": "desk-is-slow", "digest": "d", "code": "c",
-        "port_base": 20000, "socket": str(folder / "none.sock"), "practice_rate": 2.0, "time_box_seconds": 2700.0,
+        "port_base": 20000, "socket": str(folder / "none.sock"), "practice": "2.00 requests/s", "time_box_seconds": 2700.0,
         "started": 1_800_000_000.0, "versions": {}, **changes,
     }  # fmt: skip
     (folder / "run.json").write_text(json.dumps(fields))

@@ -118,7 +118,22 @@ def test_a_load_without_any_answer_fails_although_its_work_cannot_be_told(tmp_pa
 @pytest.mark.parametrize(("share", "outcome"), [(1.0, "pass"), (0.999, "fail"), (0.0, "fail")])
 def test_a_prompt_that_lacks_a_line_fails(tmp_path, share, outcome):
     """Exploit: cut what makes prompts long."""
-    assert result(graded(tmp_path, rows(40), {"probes.prompt": share}), "prompt").outcome == outcome
+    found = graded(tmp_path, rows(40), {"prompts.prompt": {"share": share, "missing": None}})
+    assert result(found, "prompt").outcome == outcome
+
+
+def test_the_first_text_that_is_missing_is_named(tmp_path):
+    found = {"share": 0.957, "missing": "its desk (request 3fa2c1-12)"}
+    assert result(graded(tmp_path, rows(40), {"prompts.prompt": found}), "prompt").reason.endswith(
+        "95.7% of the required texts are in the engine's prompts, 100% must be; "
+        "missing first: its desk (request 3fa2c1-12)"
+    )
+
+
+def test_without_an_answer_there_is_no_prompt_to_look_at(tmp_path):
+    found = graded(tmp_path, rows(40), {"prompts.prompt": {"share": None, "missing": None}})
+    assert result(found, "prompt").outcome == "not_measured"
+    assert found.verdict == "cannot_grade"
 
 
 @pytest.mark.parametrize(("memory", "outcome"), [(KV_BUDGET, "pass"), (KV_BUDGET + 1, "fail"), (1, "pass")])
@@ -332,7 +347,7 @@ def test_a_margin_is_at_least_one_or_there_is_none(names, cost, healthy, tokens,
     found = grade_of(
         names,
         {"metrics.costs.cost": cost, "healthy.costs.cost": healthy, "healthy.figures.completion_tokens": tokens,
-         "probes.prompt": probe},
+         "prompts.prompt": {"share": probe, "missing": None}},
     )  # fmt: skip
     assert all(item.margin is None or item.margin >= 1 for item in found.checks)
 
@@ -348,7 +363,7 @@ conditions = st.fixed_dictionaries(
         "conditions.changed": st.sampled_from([None, None, "changed"]),
         "metrics.problem": st.sampled_from([None, None, "gap"]),
         "metrics.costs.cost": st.sampled_from([None, 100.0, 100.0, 1000.0]),
-        "probes.prompt": st.sampled_from([1.0, 1.0, 0.5]),
+        "prompts.prompt.share": st.sampled_from([1.0, 1.0, 0.5]),
     }
 )
 

@@ -1,12 +1,11 @@
-"""From rows, metrics and prompts to numbers: what counts as good, and what nothing becomes."""
+"""From rows and metrics to numbers: what counts as good, and what nothing becomes."""
 
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from handmade import CHECKS, a_plan, a_public, a_row, a_run, rows
+from handmade import a_public, a_row, a_run, rows
 from hypothesis import given
 from hypothesis import strategies as st
 from local_http import Asked, Local, answering
@@ -17,9 +16,7 @@ from lab.measure import (
     goodput,
     load_figures,
     metric_figures,
-    probe_figures,
     quantile,
-    tenant_key,
 )
 
 PUBLIC = a_public()
@@ -167,89 +164,3 @@ def test_a_prometheus_that_is_gone_leaves_no_cost_and_says_so(tmp_path):
     found = measured(tmp_path, local)
     assert found["costs"] == {"cost": None}
     assert "no answer from Prometheus" in found["problem"]
-
-
-# ── prompts ──
-
-DOCUMENTS = {"rules": "Begin with Yes or No.\n\n  Never make up a title.\nBe kind."}
-QUESTION = "Is water wet?"
-
-
-def whole_prompt(asked: Asked) -> str:
-    return f"{DOCUMENTS['rules']}\nTicket {asked.headers['x-request-id']}\n{QUESTION}"
-
-
-def held(tmp_path: Path, prompt: Any = whole_prompt, status: int = 200, requests: int = 5) -> tuple[float, list[Asked]]:
-    """The share that the prompt check finds in what a gateway renders, and what the gateway was asked."""
-
-    def respond(asked: Asked) -> tuple[int, Any]:
-        messages = [{"role": "system", "content": part} for part in prompt(asked).split("|")]
-        return status, {"messages": messages, "request_id": asked.headers["x-request-id"]}
-
-    with answering(respond) as gateway:
-        run = a_run(tmp_path / "run", port_base=gateway.port)
-        found = probe_figures(run, PUBLIC, a_plan(requests), "check1", tenant_key(run, "acme"), DOCUMENTS)
-    return found["prompt"], gateway.asked
-
-
-def test_a_prompt_with_every_line_holds_all(tmp_path):
-    share, asked = held(tmp_path)
-    assert share == 1.0
-    assert {one.path for one in asked} == {"/v1/prompts/render"}
-    assert {one.headers["authorization"] for one in asked} == {"Bearer lab-secret"}
-
-
-def test_line_ends_spaces_and_messages_may_be_divided_otherwise(tmp_path):
-    prompt = "BEGIN with Yes or\n   No.|never make up a title. Be kind.|Ticket {id}|Is water\twet?"
-    assert held(tmp_path, lambda asked: prompt.format(id=asked.headers["x-request-id"]))[0] == 1.0
-
-
-@pytest.mark.parametrize(
-    "lost", ["Begin with Yes or No.", "Never make up a title.", "Be kind.", QUESTION, "{request id}"]
-)
-def test_each_line_that_a_prompt_lacks_counts(tmp_path, lost):
-    def prompt(asked: Asked) -> str:
-        return whole_prompt(asked).replace(lost.replace("{request id}", asked.headers["x-request-id"]), "")
-
-    assert math.isclose(held(tmp_path, prompt)[0], 4 / 5)
-
-
-def test_a_prompt_with_words_of_the_rules_but_not_the_rules_holds_none_of_them(tmp_path):
-    """Exploit: keep the vocabulary and drop the text."""
-    assert held(tmp_path, lambda asked: "yes no title kind|water")[0] == 0.0
-
-
-@pytest.mark.parametrize("status", [401, 500, 503])
-def test_a_gateway_that_renders_nothing_holds_nothing(tmp_path, status):
-    assert held(tmp_path, status=status)[0] == 0.0
-
-
-def test_a_gateway_that_is_gone_holds_nothing(tmp_path):
-    with answering(lambda asked: (200, {})) as local:
-        pass
-    run = a_run(tmp_path / "run", port_base=local.port)
-    assert probe_figures(run, PUBLIC, a_plan(5), "check1", "key", DOCUMENTS) == {"prompt": 0.0}
-
-
-@pytest.mark.parametrize("answer", [b"no json", [], {"messages": None}, {"messages": [{"role": "user"}]}])
-def test_an_answer_of_another_shape_holds_nothing(tmp_path, answer):
-    with answering(lambda asked: (200, answer)) as local:
-        run = a_run(tmp_path / "run", port_base=local.port)
-        assert probe_figures(run, PUBLIC, a_plan(5), "check1", "key", DOCUMENTS) == {"prompt": 0.0}
-
-
-@pytest.mark.parametrize("requests", [1, 4, 5, 9, 40])
-def test_every_request_of_the_load_is_rendered(tmp_path, requests):
-    asked = held(tmp_path, requests=requests)[1]
-    assert len(asked) == requests
-
-
-def test_a_template_cannot_tell_a_probe_from_a_request_of_the_load(tmp_path):
-    """Exploit: {% if request_id.startswith('probe') %}Ticket …{% endif %} shows the line to nobody but the check."""
-    names = {asked.headers["x-request-id"].rpartition("-")[0].rstrip("0123456789") for asked in held(tmp_path)[1]}
-    assert names == {"check"}
-
-
-def test_a_scenario_without_such_a_check_asks_nothing(tmp_path):
-    run = a_run(tmp_path / "run")
-    assert probe_figures(run, a_public(CHECKS[:1]), a_plan(5), "check1", "key", DOCUMENTS) == {}

@@ -144,6 +144,25 @@ def test_the_difference_shows_both_files_and_only_what_changed(configs, tmp_path
     assert workspace.diff(old, old) == ""
 
 
+def test_another_layout_is_no_difference(configs, tmp_path):
+    """Bug: after `lab apply` of a file with a comment in it, `lab status` said that the workspace differs."""
+    workspace.write(configs, tmp_path)
+    other = tmp_path / "other"
+    other.mkdir()
+    for name, config in configs.items():
+        (other / f"{name}.yaml").write_text(f"# mine\n{json.dumps(config)}\n")
+    assert workspace.diff(tmp_path, other) == ""
+
+
+def test_a_file_that_is_no_yaml_is_shown_as_it_is(configs, tmp_path):
+    workspace.write(configs, tmp_path)
+    other = tmp_path / "other"
+    other.mkdir()
+    workspace.write(configs, other)
+    (other / "llm.yaml").write_text("engine: [\n")
+    assert "+engine: [" in workspace.diff(tmp_path, other).splitlines()
+
+
 @pytest.mark.parametrize("content", [None, b"\xff"])
 def test_the_difference_to_a_file_that_cannot_be_read_is_a_clear_error(configs, tmp_path, content):
     """Bug: `lab diff`, `lab apply` and `lab status` ended in a traceback when a file of the workspace was gone."""
@@ -177,6 +196,8 @@ def test_what_a_run_is_placed_with_is_valid(configs):
         ("gateway", "upstream.ready_url", "http://127.0.0.1:20009/readyz"),
         ("gateway", "upstream.model", "another"),
         ("gateway", "keys_file", "mine.json"),
+        ("gateway", "audit.file", "elsewhere.jsonl"),
+        ("gateway", "audit.max_bytes", 1_000_000),
         ("gateway", "telemetry.latency_buckets", [100.0]),
     ],
 )
@@ -191,7 +212,7 @@ def test_every_protected_part_of_both_services_is_tried_above():
     protected = {name: protected_paths(model) for name, model in workspace.MODELS.items()}
     assert protected == {
         "llm": {"listen", "model"},
-        "gateway": {"listen", "upstream", "keys_file", "telemetry.latency_buckets"},
+        "gateway": {"listen", "upstream", "keys_file", "audit", "telemetry.latency_buckets"},
     }
 
 
