@@ -32,6 +32,7 @@ EXPECTED = (
     ConfigError, RunError, LoadError, ToolMissing, PrometheusUnreachable, QueryError, RecordingError
 )  # fmt: skip
 SCHEMA = 1
+LOGS = ("llm", "gateway", "prometheus", "load", "supervisord")
 
 HELP = """Practise the design of production LLM systems on a real stack.
 
@@ -42,12 +43,13 @@ Exit codes: 0 done, or the check passed; 1 the check failed, or something could 
 configuration that is refused; 3 the check cannot be graded."""
 
 app = typer.Typer(help=HELP, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-console = Console(highlight=False)
-errors = Console(stderr=True, highlight=False)
+# Where nobody looks at a terminal, lines stay whole: addresses, queries and differences are copied from there.
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 1000)
+errors = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 1000)
 
 Json = Annotated[bool, typer.Option("--json", help="print one JSON object with schema_version, nothing else")]
 ScenarioId = Annotated[str, typer.Argument(help="a scenario of `lab list`", metavar="ID")]
-Service = Annotated[str, typer.Argument(help="llm, gateway, prometheus, load, watch or supervisord")]
+Service = Annotated[str, typer.Argument(help="llm, gateway, prometheus, load or supervisord")]
 
 
 def command(function: Callable[..., None]) -> Callable[..., None]:
@@ -59,7 +61,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
         try:
             function(*args, **kwargs)
         except EXPECTED as problem:
-            fail(str(problem), USAGE if isinstance(problem, ConfigError) else FAIL)
+            fail(str(problem), USAGE if isinstance(problem, ConfigError | report.WrongAnswer) else FAIL)
         except KeyboardInterrupt:
             fail("interrupted", 130)
 
@@ -165,9 +167,8 @@ def logs(
     """Show the end of a service's log."""
     run = current()
     path = run.logs / f"{service}.log"
-    if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in run.logs.glob("*.log")))
-        fail(f"no log of '{service}': one of {known}", USAGE)
+    if service not in LOGS or not path.is_file():
+        fail(f"no log of '{service}': one of {', '.join(name for name in LOGS)}", USAGE)
     print(control.tail(path, lines))
     if follow:
         with path.open("rb") as file:
@@ -236,6 +237,7 @@ def hint() -> None:
         return
     run.event("hint", number=taken + 1)
     console.print(views.hint(hints[taken], taken + 1, len(hints)))
+    console.print(f"{report.HINT_COST} points are deducted for each hint, {report.HINT_COST * (taken + 1)} so far.")
 
 
 @command
@@ -246,11 +248,13 @@ def diagnose(
     predict: Annotated[list[str] | None, typer.Option(help="ID=VALUE, may be given several times")] = None,
     as_json: Json = False,
 ) -> None:
-    """Say what is wrong, with evidence. Without options: the words to choose from."""
+    """Say what is wrong, with evidence. Without options: the words to choose from. The last answer counts."""
     run = current()
     scenario = find(run.info.scenario)
-    if component is None or mechanism is None:
+    if component is None and mechanism is None:
         return console.print(views.vocabulary(scenario))
+    if component is None or mechanism is None:
+        fail(f"--{'component' if component is None else 'mechanism'} is missing; `lab diagnose` lists the words", USAGE)
     result = report.diagnose(run, scenario, component, mechanism, query, predict or [])
     emit(result) if as_json else console.print(views.diagnosis(result))
 
@@ -258,10 +262,17 @@ def diagnose(
 @command
 def report_(
     out: Annotated[Path | None, typer.Option(help="file to write instead of the run's folder")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="do not ask before the solution is told")] = False,
     as_json: Json = False,
 ) -> None:
-    """Write the report of the drill (Markdown): what was seen, changed, measured, graded."""
+    """Write the report of the drill (Markdown): what was seen, changed, measured, graded.
+
+    After a pass or the drill's end it tells the solution, and no diagnosis is graded any more.
+    """
     run = current()
+    closes = report.tells_solution(run) and not any(run.events("diagnosis")) and not any(run.events("debrief"))
+    if closes and not yes and sys.stdin.isatty() and not as_json:
+        typer.confirm("The report tells the solution; after it no diagnosis is graded. Write it?", abort=True)
     path = report.write(run, find(run.info.scenario), out)
     emit({"report": str(path)}) if as_json else console.print(f"Report: {os.path.relpath(path)}")
 

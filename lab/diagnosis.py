@@ -1,7 +1,9 @@
 """Grades what a learner says is wrong: a component, a mechanism, and a PromQL query as evidence."""
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -10,12 +12,13 @@ from lab.evidence import RUNS, compare, refusals
 from lab.paths import SCENARIOS
 from lab.prometheus import Sample
 from lab.promql import QueryError, read
-from lab.recording import Recording
+from lab.recording import Recording, loaded_ms
 from lab.recording import load as load_recording
 from lab.replay import Replay
 from stack.settings import Settings, load, nearest
 
 EXPLANATION_POINTS, QUERY_POINTS = 2 / 3, 1 / 3
+MOMENTS = 5
 
 
 class Vocabulary(Settings):
@@ -95,8 +98,8 @@ def load_vocabulary(path: Path = SCENARIOS / "vocabulary.yaml") -> Vocabulary:
 def grade(answer: Diagnosis, truth: Truth, folder: Path = Path()) -> DiagnosisResult:
     """The points for `answer` and why; relative paths of recordings count from `folder`.
 
-    A bad answer or query costs points; there is no grade at all when RecordingError, PrometheusUnreachable or
-    lab.paths.ToolMissing is raised.
+    There is no grade when QueryError is raised, for a query that cannot be evidence whatever its values, or
+    RecordingError, PrometheusUnreachable or lab.paths.ToolMissing.
     """
     share, explained = _explanation(answer, truth)
     separates, values, why = _evidence(answer.query, truth, folder)
@@ -124,26 +127,45 @@ def _explanation(answer: Diagnosis, truth: Truth) -> tuple[float, str]:
 
 
 def _evidence(query: str, truth: Truth, folder: Path) -> tuple[bool, dict[str, float | None], list[str]]:
-    """Whether the query tells the recordings apart, its value in each, and sentences."""
+    """Whether the query tells the recordings apart, its value in each, and sentences. Raises QueryError."""
     values: dict[str, float | None] = dict.fromkeys(RUNS)
     if not query.strip():
         return False, values, ["There is no query as evidence."]
-    recordings = {run: load_recording(folder / file) for run, file in truth.recordings}
+    recordings = _recordings(truth, folder)
     seconds = min(recording.seconds for recording in recordings.values())
     if refused := refusals(query, recordings["broken"].metrics, seconds):
-        return False, values, [f"The query is refused: {reason}." for reason in refused]
-    try:
-        values = _values(query, recordings)
-    except QueryError as problem:
-        return False, values, [f"The query has no usable value: {problem}."]
+        raise QueryError("; ".join(refused))
+    values = _values(query, recordings)
     comparison = compare(values, truth.separation)
     return comparison.separates, values, [comparison.sentence]
 
 
+def _recordings(truth: Truth, folder: Path) -> dict[str, Recording]:
+    return {run: load_recording(folder / file) for run, file in truth.recordings}
+
+
 def _values(query: str, recordings: Mapping[str, Recording]) -> dict[str, float | None]:
-    """The query's value in each recording. Raises QueryError, also where there is more than one."""
+    """The query's median over the later part of each recording's load, when the incident is there in full: a gauge is
+    back at 0 when the recording ends. Raises QueryError, also where there is more than one value at a time."""
     with Replay(recordings, metrics=read(query).metrics) as replay:
-        return {run: _only(run, replay.query(run, query)) for run in recordings}
+        return {
+            run: middle([_only(run, replay.query(run, query, before)) for before in _moments(recording)])
+            for run, recording in recordings.items()
+        }
+
+
+def _moments(recording: Recording) -> list[int]:
+    """MOMENTS in the second half of the loaded part, in milliseconds before the recording's end."""
+    first, last = loaded_ms(recording)
+    return [round(last + (first - last) * i / (2 * MOMENTS)) for i in range(MOMENTS)]
+
+
+def middle(values: Sequence[float | None]) -> float | None:
+    """The median of the numbers, where most are; else what there is instead of a number."""
+    numbers = [value for value in values if value is not None and math.isfinite(value)]
+    if 2 * len(numbers) > len(values):
+        return median(numbers)
+    return next((value for value in values if value is not None and not math.isfinite(value)), None)
 
 
 def _only(run: str, samples: list[Sample]) -> float | None:

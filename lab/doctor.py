@@ -4,14 +4,17 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import psutil
 
+from lab.host import HostMeter
 from lab.paths import CACHE, ROOT, ToolMissing, tool
-from lab.run import RUNS, RunError
+from lab.run import CURRENT, RUNS, Run, RunError
+from lab.runtime.control import roots
 from lab.workspace import MODEL_FOLDER
 from stack.llm.manifest import ModelError, verify
 
@@ -85,6 +88,14 @@ def _machine() -> Iterator[Finding]:
     yield Finding("free disk", disk >= DISK_GIB, f"{disk:.1f} GiB", f"a drill needs {DISK_GIB} GiB in {ROOT}")
     writable = os.access(RUNS if RUNS.exists() else ROOT, os.W_OK)
     yield Finding("folder for runs", writable, str(RUNS), "make it writable")
-    busy = psutil.cpu_percent(interval=1.0) / 100
-    yield Finding("quiet machine", busy <= BUSY_SHARE, f"{busy:.0%} of the CPU is in use",
-                  "if no drill runs, close other programs: nothing can be graded beside them")  # fmt: skip
+    meter = HostMeter(_drill).start()
+    time.sleep(1.0)
+    use = meter.stop()
+    busy = use.outside_share + use.steal_share
+    yield Finding("quiet machine", busy <= BUSY_SHARE, f"{busy:.0%} of the CPU is in use by other programs",
+                  "close them: nothing can be graded beside them")  # fmt: skip
+
+
+def _drill() -> list[int]:
+    """The processes of the drill that runs, if one does: they do not disturb it."""
+    return roots(Run(CURRENT.resolve())) if CURRENT.exists() else []

@@ -61,7 +61,7 @@ def refusals(query: str, recorded: frozenset[str], seconds: float) -> list[str]:
     if any("instance" in selector.labels for selector in used.selectors):
         found.append("a match on instance picks one run's port: leave it out")
     if used.operators & _POINT_ELSEWHERE:
-        found.append("offset and @ point to another time: evidence is read at the end of each recording")
+        found.append("offset and @ point to another time: evidence is read while the recorded load was on")
     if strange := sorted(used.functions - _FUNCTIONS):
         found.append(f"{', '.join(strange)} cannot be used in evidence; use {', '.join(sorted(_FUNCTIONS))}")
     if used.operators & _BLOW_UP:

@@ -70,6 +70,17 @@ class Prometheus:
             raise QueryError(f"not a window of samples such as up[60s]: {window}")
         return _matrix(result)
 
+    def firing(self) -> list[Mapping[str, str]]:
+        """The alerts that fire: their labels and annotations together."""
+        body = self._get("alerts")
+        return [{**alert["labels"], **alert["annotations"]} for alert in body["alerts"] if alert["state"] == "firing"]
+
+    def _get(self, endpoint: str) -> dict[str, Any]:
+        try:
+            return self._client.get(f"{self._url}/api/v1/{endpoint}").raise_for_status().json()["data"]
+        except (httpx.HTTPError, ValueError, KeyError) as problem:
+            raise PrometheusUnreachable(f"no answer from Prometheus at {self._url}: {problem!r}") from problem
+
     def _ask(self, endpoint: str, **parameters: str | float | None) -> tuple[str, Any]:
         form = {key: str(value) for key, value in parameters.items() if value is not None}
         try:

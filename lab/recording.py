@@ -6,6 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,15 @@ class Recording:
     def metrics(self) -> frozenset[str]:
         """The names that have at least one sample."""
         return frozenset(labels["__name__"] for labels, _ in self.series)
+
+
+def loaded_ms(recording: Recording) -> tuple[int, int]:
+    """When load was on, in milliseconds before the recording's end: first and last request sent, else all of it."""
+    sent = [points for labels, points in recording.series if labels["__name__"] == "loadgen_offered_total"]
+    rises = [when for points in sent for (_, low), (when, high) in pairwise(points) if high > low]
+    if not rises:
+        return recording.end_ms - recording.start_ms, 0
+    return recording.end_ms - min(rises), recording.end_ms - max(rises)
 
 
 def record(prometheus_url: str, start: float, end: float, jobs: Sequence[str], out_path: Path) -> Recording:

@@ -85,21 +85,21 @@ class Replay:
             self._server.wait()
         self._folder.cleanup()
 
-    def query(self, name: str, expression: str) -> list[Sample]:
-        """The value of `expression` at the end of the recording `name`.
+    def query(self, name: str, expression: str, before_end_ms: int = 0) -> list[Sample]:
+        """The value of `expression` in the recording `name`, at its end or so long before it.
 
         What could point into another recording is refused: `offset`, `@`, long windows. Raises QueryError or
         PrometheusUnreachable.
         """
         parts = read(expression)
         if parts.operators & {"offset", "@"}:
-            raise QueryError("offset and @ have no meaning here: a recording is evaluated at its end")
+            raise QueryError("offset and @ have no meaning here: recordings are evaluated at moments of their own")
         if parts.reach_seconds > MAX_REACH_SECONDS:
             raise QueryError(f"the windows of the query add up to more than {MAX_REACH_SECONDS} s")
         if self._client is None:
             raise ValueError("queries are answered inside the `with` block only")
         try:
-            return self._client.query(expression, self._ends_ms[name] / 1000)
+            return self._client.query(expression, (self._ends_ms[name] - before_end_ms) / 1000)
         except PrometheusSlow as problem:
             raise QueryError(f"the query takes more than {_QUERY_SECONDS} s") from problem
 

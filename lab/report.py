@@ -7,41 +7,69 @@ from typing import Any
 
 from lab.diagnosis import Diagnosis
 from lab.diagnosis import grade as grade_diagnosis
+from lab.promql import QueryError
 from lab.run import Run, RunError
 from lab.scenario import Scenario
+from stack.settings import nearest
 
 FIX_POINTS, DIAGNOSIS_POINTS, PREDICTION_POINTS = 60, 30, 10
 HINT_COST, ATTEMPT_COST = 5, 4
+_MOST = {"fix": FIX_POINTS, "diagnosis": DIAGNOSIS_POINTS, "predictions": PREDICTION_POINTS, "total": 100}
+
+
+class WrongAnswer(RunError):
+    """No answer that could be graded: words that are not offered, a query that cannot be read."""
 
 
 def diagnose(
     run: Run, scenario: Scenario, component: str, mechanism: str, query: str, predictions: list[str]
 ) -> dict[str, Any]:
-    """Grade an answer and keep it in the run; the last one counts. Raises RunError on words that are not offered."""
+    """Grade an answer and keep it in the run; the last one counts.
+
+    Raises RunError when it is too late, WrongAnswer when it is none: that costs nothing.
+    """
     if any(run.events("debrief")):
         raise RunError("the debrief of this drill was read already: start a new one to be graded on a diagnosis")
+    predicted = parse_predictions(scenario, predictions)
+    _require_words(scenario, component, mechanism)
+    said = Diagnosis(component=component, mechanism=mechanism, query=query)
+    try:
+        result = grade_diagnosis(said, scenario.truth.diagnosis, scenario.folder / "hidden")
+    except QueryError as problem:
+        raise WrongAnswer(f"--query: {problem}. Nothing was graded, and nothing is deducted") from problem
+    answer = {
+        "answer": {"component": component, "mechanism": mechanism, "query": query},
+        "points": result.points,
+        "reasons": list(result.sentences),
+        "values": result.values,
+        "predictions": predicted,
+    }
+    run.event("diagnosis", **answer)
+    earlier = sum(1 for _ in run.events("diagnosis")) - 1
+    return answer | {
+        "score": round(DIAGNOSIS_POINTS * result.points, 1),
+        "score_of": DIAGNOSIS_POINTS,
+        "deducted": ATTEMPT_COST * earlier,
+        "next_costs": ATTEMPT_COST,
+    }
+
+
+def _require_words(scenario: Scenario, component: str, mechanism: str) -> None:
+    """Raises WrongAnswer that says what to write instead."""
     offered = scenario.public.diagnosis
     for word, known, kind in (
         (component, offered.components, "component"),
         (mechanism, offered.mechanisms, "mechanism"),
     ):
         if word not in known:
-            raise RunError(f"'{word}' is no {kind} of this scenario; `lab diagnose` without options lists them")
-    said = Diagnosis(component=component, mechanism=mechanism, query=query)
-    result = grade_diagnosis(said, scenario.truth.diagnosis, scenario.folder / "hidden")
-    answer = {
-        "answer": {"component": component, "mechanism": mechanism, "query": query},
-        "points": result.points,
-        "reasons": list(result.sentences),
-        "values": result.values,
-        "predictions": parse_predictions(scenario, predictions),
-    }
-    run.event("diagnosis", **answer)
-    return answer
+            raise WrongAnswer(
+                f"'{word}' is no {kind} of this scenario; {nearest(word, known)}. "
+                "`lab diagnose` without options lists them"
+            )
 
 
 def parse_predictions(scenario: Scenario, texts: list[str]) -> dict[str, float]:
-    """`id=value` texts as numbers; raises RunError that names what is known."""
+    """`id=value` texts as numbers; raises WrongAnswer that names what is known."""
     known = [item.id for item in scenario.public.predict]
     found = {}
     for text in texts:
@@ -49,9 +77,9 @@ def parse_predictions(scenario: Scenario, texts: list[str]) -> dict[str, float]:
         try:
             found[name] = float(value)
         except ValueError:
-            raise RunError(f"--predict {text}: write ID=NUMBER; known: {', '.join(known) or 'none'}") from None
+            raise WrongAnswer(f"--predict {text}: write ID=NUMBER; known: {', '.join(known) or 'none'}") from None
         if name not in known:
-            raise RunError(f"--predict {text}: this scenario asks for {', '.join(known) or 'no prediction'}")
+            raise WrongAnswer(f"--predict {text}: this scenario asks for {', '.join(known) or 'no prediction'}")
     return found
 
 
@@ -61,11 +89,8 @@ def score(run: Run, scenario: Scenario) -> dict[str, float]:
     answers = list(run.events("diagnosis"))
     last = answers[-1] if answers else None
     truths = scenario.truth.predictions
-    closeness = [
-        max(0.0, 1 - abs(last["predictions"][name] - value) / abs(value))
-        for name, value in truths.items()
-        if last and name in last["predictions"]
-    ]
+    said = last["predictions"] if last else {}
+    closeness = [closeness_of(said[name], value) for name, value in truths.items() if name in said]
     points = {
         "fix": FIX_POINTS if "pass" in verdicts else 0,
         "diagnosis": DIAGNOSIS_POINTS * (last["points"] if last else 0),
@@ -78,12 +103,17 @@ def score(run: Run, scenario: Scenario) -> dict[str, float]:
     }
 
 
+def closeness_of(said: float, true: float) -> float:
+    """1 for the true value, less by the relative error, never below 0."""
+    return max(0.0, 1 - abs(said - true) / abs(true))
+
+
 def write(run: Run, scenario: Scenario, out: Path | None = None) -> Path:
     """The report as Markdown; raises RunError when it cannot be written."""
     path = out or run.folder / "report.md"
     try:
         path.write_text(render(run, scenario), encoding="utf-8")
-        if _tells_solution(run):
+        if tells_solution(run):
             run.event("debrief")
     except OSError as problem:
         raise RunError(f"cannot write the report to {path}: {problem.strerror}") from problem
@@ -93,14 +123,14 @@ def write(run: Run, scenario: Scenario, out: Path | None = None) -> Path:
 def render(run: Run, scenario: Scenario) -> str:
     """The whole report. The debrief, which tells the solution, is in it only after a pass or the end of the drill."""
     parts = [_head(run, scenario), _score(run, scenario), _timeline(run), _checks(run), _changes(run)]
-    if _tells_solution(run):
+    if tells_solution(run):
         parts.append(f"## Debrief\n\n{scenario.debrief.strip()}\n")
     else:
         parts.append("## Debrief\n\nIt tells the solution, so it is added after a pass or `lab stop`.\n")
     return "\n".join(parts)
 
 
-def _tells_solution(run: Run) -> bool:
+def tells_solution(run: Run) -> bool:
     """After a pass, or when the drill is over."""
     passed = any(event["verdict"] == "pass" for event in run.events("verdict"))
     return passed or any(event["kind"] in ("stopped", "time_box") for event in run.events())
@@ -117,14 +147,28 @@ def _head(run: Run, scenario: Scenario) -> str:
 
 def _score(run: Run, scenario: Scenario) -> str:
     points = score(run, scenario)
-    lines = ["## Score", "", "| part | points |", "| --- | ---: |"]
-    lines += [f"| {name} | {value:g} |" for name, value in points.items()]
+    lines = ["## Score", "", "| part | points | of |", "| --- | ---: | ---: |"]
+    lines += [f"| {name} | {value:g} | {_MOST.get(name, '')} |" for name, value in points.items()]
     answers = list(run.events("diagnosis"))
     if answers:
         said = answers[-1]["answer"]
+        lines += ["", *_predicted(scenario, answers[-1]["predictions"], tells_solution(run))]
         lines += ["", f"Diagnosis: {said['component']} × {said['mechanism']}, evidence `{said['query'] or 'none'}`."]
         lines += [f"* {reason}" for reason in answers[-1]["reasons"]]
     return "\n".join(lines) + "\n"
+
+
+def _predicted(scenario: Scenario, said: dict[str, float], tell: bool) -> list[str]:
+    """A line for each prediction that the scenario asks for; the true value once it may be told."""
+    lines = []
+    for item in scenario.public.predict:
+        true, mine = scenario.truth.predictions[item.id], said.get(item.id)
+        text = f"Prediction `{item.id}`: " + ("none given" if mine is None else f"{mine:g} {item.unit}")
+        if tell:
+            worth = "" if mine is None else f", {closeness_of(mine, true):.0%} of its points"
+            text += f"; it is {true:g}{worth}"
+        lines.append(f"{text}.")
+    return lines
 
 
 def _timeline(run: Run) -> str:
@@ -149,7 +193,8 @@ def _told(event: dict[str, Any]) -> str | None:
         case "hint":
             return f"hint {event['number']}"
         case "diagnosis":
-            return f"diagnosis: {event['answer']['component']} × {event['answer']['mechanism']}"
+            said = event["answer"]
+            return f"diagnosis: {said['component']} × {said['mechanism']}, {event['points']:.0%} of its points"
         case "verdict":
             return f"check {event['folder']}: **{event['verdict'].replace('_', ' ')}**"
         case "process" if event["state"] in ("exited", "fatal", "backoff"):

@@ -21,8 +21,9 @@ from lab.diagnosis import load_vocabulary
 from lab.doctor import Finding
 from lab.grade import CheckResult, Grade
 from lab.measure import good, load_figures
-from lab.prometheus import Prometheus
+from lab.prometheus import Prometheus, PrometheusUnreachable
 from lab.promql import QueryError
+from lab.report import ATTEMPT_COST, HINT_COST
 from lab.run import Run
 from lab.runtime import control
 from lab.scenario import Scenario
@@ -31,6 +32,8 @@ from loadtests.plan import read_plan
 from loadtests.rows import read_rows
 
 RECENT_SECONDS = 30
+STEP_SECONDS = 10
+SHARES = {"slo", "probe"}
 COLOURS = {"pass": "green", "fail": "red", "cannot_grade": "yellow", "not_measured": "yellow"}
 
 
@@ -40,16 +43,17 @@ def plain(text: str) -> str:
 
 
 class Steps:
-    """Progress where there is no terminal: a line for each new step, not for each second of it."""
+    """Progress where there is no terminal: a line for each new step, and one every STEP_SECONDS of a long one."""
 
-    def __init__(self, write: Callable[[str], None]) -> None:
-        self._write, self._last = write, ""
+    def __init__(self, write: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
+        self._write, self._clock = write, clock
+        self._last, self._told = "", -math.inf
 
     def __call__(self, text: str) -> None:
         step = "".join(character for character in text if not character.isdigit())
-        if step != self._last:
+        if step != self._last or self._clock() - self._told >= STEP_SECONDS:
             self._write(text)
-            self._last = step
+            self._last, self._told = step, self._clock()
 
 
 def entry(scenario: Scenario) -> dict[str, Any]:
@@ -91,6 +95,7 @@ def state(run: Run, scenario: Scenario) -> dict[str, Any]:
         "practice_load": run.info.practice,
         "objectives": public.objectives.model_dump(),
         "recent": recent(run, scenario),
+        "alerts": alerts(run),
         "pending_changes": bool(workspace.diff(run.applied, run.workspace)),
         "workspace": str(run.workspace),
         "prometheus": run.prometheus_url,
@@ -133,6 +138,15 @@ def recent(run: Run, scenario: Scenario) -> dict[str, float | None] | None:
     }
 
 
+def alerts(run: Run) -> list[dict[str, str]]:
+    """The alerts that fire; none where Prometheus does not answer, which `services` tells."""
+    try:
+        with Prometheus(run.prometheus_url) as prometheus:
+            return [dict(alert) for alert in prometheus.firing()]
+    except PrometheusUnreachable:
+        return []
+
+
 def status(state: dict[str, Any]) -> RenderableType:
     services = Table("service", "state", "pid", "up", box=None, pad_edge=False)
     for process in state["services"]:
@@ -143,6 +157,7 @@ def status(state: dict[str, Any]) -> RenderableType:
         )  # fmt: skip
     parts: list[RenderableType] = [f"[bold]{plain(state['title'])}[/]  ({state['scenario']})", "", services, ""]
     parts += [f"[red]{item['service']} {item['state']}[/] (pid {item['pid']})" for item in state["incidents"]]
+    parts += [f"[red]alert {plain(item['alertname'])}[/] {plain(item.get('summary', ''))}" for item in state["alerts"]]
     parts += [symptom(state["recent"], state["objectives"]), ""]
     if state["pending_changes"]:
         parts.append("The workspace differs from what runs: [bold]lab diff[/], [bold]lab apply[/].")
@@ -170,7 +185,7 @@ def symptom(recent: dict[str, float | None] | None, objectives: dict[str, float]
         if "answered" in name:
             wanted = "each caller waits for the answer" if offered is None else f"{offered:.2f} offered"
         table.add_row(name, f"[{'green' if good_now else 'red'}]{shown}[/]", wanted)
-    return Group(table, f"[dim]what ended in the last {RECENT_SECONDS} s of the practice load[/]")
+    return Group(table, f"[dim]requests that ended in the last {RECENT_SECONDS} s of the practice load[/]")
 
 
 def next_steps(workspace_path: str, prometheus: str, gateway: str) -> str:
@@ -220,7 +235,8 @@ def metrics(rows: Sequence[dict[str, Any]], run: Run) -> RenderableType:
     for row in rows:
         for sample in row["samples"] or [{"labels": {}, "value": None}]:
             labels = {k: v for k, v in sample["labels"].items() if k not in ("__name__", "instance", "job")}
-            name = row["title"] + (f" {labels}" if labels else "")
+            shown_labels = ", ".join(f'{key}="{text}"' for key, text in labels.items())
+            name = shown_labels if row["title"] == row["query"] and labels else f"{row['title']} {shown_labels}".strip()
             shown = "no data" if sample["value"] is None else f"{sample['value']:.4g} {row['unit']}"
             table.add_row(plain(name), shown, row["objective"])
     queries = "\n".join(f"  {plain(row['query'])}" for row in rows)
@@ -229,7 +245,7 @@ def metrics(rows: Sequence[dict[str, Any]], run: Run) -> RenderableType:
 
 
 def colour_diff(text: str) -> RenderableType:
-    return Syntax(text, "diff", background_color="default", word_wrap=True)
+    return Syntax(text, "diff", background_color="default", word_wrap=False)
 
 
 def grade(grade: Grade, folder: Path) -> RenderableType:
@@ -237,10 +253,9 @@ def grade(grade: Grade, folder: Path) -> RenderableType:
     headline = f"[bold {colour}]{grade.verdict.replace('_', ' ').upper()}[/]"
     table = Table("check", "result", "value", "allowed", "margin", box=None, pad_edge=False)
     for item in grade.checks:
-        margin = f"{item.margin:.1f}×" if item.margin else "-" if _factors(item) else "exact"
         table.add_row(
-            item.id, f"[{COLOURS[item.outcome]}]{item.outcome.replace('_', ' ')}[/]", number(item.value),
-            f"{item.op} {number(item.threshold)}", margin,
+            item.id, f"[{COLOURS[item.outcome]}]{item.outcome.replace('_', ' ')}[/]", value_of(item, item.value),
+            f"{item.op} {value_of(item, item.threshold)}", margin_of(item),
         )  # fmt: skip
     reasons = "\n".join(f"  {plain(item.reason)}" for item in grade.checks)
     why = "\n".join(f"[{colour}]{plain(reason)}[/]" for reason in grade.reasons) if not grade.checks or (
@@ -249,8 +264,18 @@ def grade(grade: Grade, folder: Path) -> RenderableType:
     return Group(headline, *([why] if why else []), "", table, "", reasons, "", f"Evidence: {os.path.relpath(folder)}")
 
 
-def _factors(item: CheckResult) -> bool:
-    return item.kind in ("slo", "cost", "work")
+def value_of(item: CheckResult, value: Any) -> str:
+    """Shares in per cent, everything else as a number."""
+    return f"{value:.1%}" if value is not None and item.kind in SHARES else number(value)
+
+
+def margin_of(item: CheckResult) -> str:
+    """How far the value is from the threshold, as a factor where that says something."""
+    if item.kind == "slo" and item.value in (0, 1):
+        return "all missed" if item.value == 0 else "none missed"
+    if item.margin is not None:
+        return f"{item.margin:.1f}×"
+    return "-" if item.outcome == "not_measured" else "exact"
 
 
 def number(value: Any) -> str:
@@ -279,15 +304,24 @@ def vocabulary(scenario: Scenario) -> RenderableType:
         table.add_row("[bold]--predict ID=VALUE[/]", "")
         for item in public.predict:
             table.add_row(f"  {item.id}", plain(f"{item.ask} ({item.unit})"))
-    note = (
+    notes = (
         "--query: PromQL with one value, that in this incident is at least twice, or at most half, of what it is in a "
+        "healthy run and in a run with the same symptom from another cause. It is asked of recordings of such runs, "
+        "while their load was on.",
+        f"The last answer counts. Each further one costs {ATTEMPT_COST} points of 100, each hint {HINT_COST}.",
     )
-    return Group(table, "", note + "healthy run and in a run with the same symptom from another cause")
+    return Group(table, "", *notes)
 
 
 def diagnosis(result: dict[str, Any]) -> RenderableType:
-    lines = [f"[bold]{result['points']:.2f}[/] of 1 point for the diagnosis"]
+    lines = [f"[bold]{result['score']:g}[/] of {result['score_of']} points for the diagnosis"]
+    if result["deducted"]:
+        lines[0] += f", less {result['deducted']} for earlier answers"
     lines += [f"  {plain(reason)}" for reason in result["reasons"]]
+    lines += [
+        f"  Noted: {plain(name)} = {value:g}; the report grades it." for name, value in result["predictions"].items()
+    ]
+    lines.append(f"[dim]The last answer counts; another one costs {result['next_costs']} points.[/]")
     return Group(*lines)
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from recordings import a_recording
 
-from lab.diagnosis import Diagnosis, DiagnosisResult, Recordings, Truth, grade
+from lab.diagnosis import Accepted, Diagnosis, DiagnosisResult, Recordings, Truth, grade
+from lab.promql import QueryError
 from lab.recording import RecordingError, save
 
 RUNS = {
@@ -131,9 +132,8 @@ def test_how_long_a_process_had_been_up_is_no_evidence(truth: Truth) -> None:
 def test_a_start_time_smuggled_in_beside_a_metric_of_the_stack_is_no_evidence(truth: Truth) -> None:
     """Exploit: add zero times an honest metric to a number that belongs to one process."""
     smuggled = "sum(process_start_time_seconds) - 1.69e9 + 0 * sum(vllm:num_requests_running)"
-    points, sentence = query_points(truth, smuggled)
-    assert points == 0
-    assert "process_start_time_seconds tells which process ran" in sentence
+    with pytest.raises(QueryError, match="process_start_time_seconds tells which process ran"):
+        query_points(truth, smuggled)
 
 
 @pytest.mark.parametrize(
@@ -143,12 +143,38 @@ def test_a_start_time_smuggled_in_beside_a_metric_of_the_stack_is_no_evidence(tr
         ("rate(vllm:prefix_cache_hits_total)", "expected type range vector"),
         ("vllm:prefix_cache_hits_total[30s]", "window of samples"),
         ("sum(vllm:num_requests_running", "unclosed left parenthesis"),
+        ("up", "names no metric of the stack"),
+    ],
+)
+def test_a_query_that_cannot_be_evidence_is_no_answer(truth: Truth, query: str, part: str) -> None:
+    """Bug: a slip in the query was graded, and cost points."""
+    with pytest.raises(QueryError, match=part):
+        query_points(truth, query)
+
+
+def test_a_gauge_is_read_while_the_load_was_on(tmp_path: Path) -> None:
+    """Bug: at a recording's end the queue is empty, and the grader said that there had been none."""
+    files = {}
+    for run, length in (("broken", 40.0), ("healthy", 1.0), ("decoy", 2.0)):
+        files[run] = tmp_path / run
+        queue = {
+            "vllm:num_requests_waiting": lambda s, length=length: length if s < 50 else 0,
+            "loadgen_offered_total": lambda s: min(s, 45),
+        }
+        save(a_recording(queue), files[run])
+    truth = Truth(accepted=(Accepted(component=RIGHT[0], mechanism=RIGHT[1]),), recordings=Recordings(**files))
+    result = graded(truth, "sum(vllm:num_requests_waiting)")
+    assert result.values == {"broken": 40, "healthy": 1, "decoy": 2}
+
+
+@pytest.mark.parametrize(
+    ("query", "part"),
+    [
         ("sum(vllm:num_requests_running > 2)", "decoy: no value"),
         ("sum(rate(vllm:num_preemptions_total[30s])) / sum(rate(vllm:num_preemptions_total[30s]))", "not a number"),
         ("vllm:num_requests_running / on () sum(rate(vllm:num_preemptions_total[30s]))", "infinite"),
         ("vllm:num_requests_running - 20", "negative"),
         ("sum(rate(vllm:num_preemptions_total[30s]))", "no difference"),
-        ("up", "names no metric of the stack"),
         ("  ", "no query"),
     ],
 )

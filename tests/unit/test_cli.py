@@ -203,7 +203,7 @@ def test_logs_of_an_unknown_service_name_the_known_ones(ended):
         (ended.logs / f"{name}.log").write_text("".join(f"{name} {number}\n" for number in range(100)))
     result = call("logs", "lmm")
     assert result.exit_code == 2
-    assert "no log of 'lmm': one of gateway, llm" in result.stderr
+    assert "no log of 'lmm': one of llm, gateway, prometheus, load, supervisord" in result.stderr
     assert call("logs", "llm", "-n", "2").stdout == "llm 98\nllm 99\n"
 
 
@@ -226,6 +226,7 @@ def test_hints_come_one_by_one_are_counted_and_end(ended):
     hints = find(SCENARIO).hints
     shown = [call("hint").stdout for _ in hints]
     assert all(f"hint {number} of {len(hints)}" in text for number, text in enumerate(shown, start=1))
+    assert "5 points are deducted for each hint, 10 so far" in shown[1]
     assert f"all {len(hints)} were given" in call("hint").stdout
     assert len(list(ended.events("hint"))) == len(hints)
 
@@ -235,13 +236,39 @@ def test_diagnose_without_an_answer_lists_every_word_with_its_meaning(ended):
     offered = find(SCENARIO).public.diagnosis
     assert result.exit_code == 0
     assert all(word in result.stdout for word in (*offered.components, *offered.mechanisms))
+    assert "Each further one costs 4 points" in result.stdout
     assert list(ended.events("diagnosis")) == []
 
 
-def test_a_diagnosis_in_words_that_are_not_offered_is_refused(ended):
-    result = call("diagnose", "--component", "the-moon", "--mechanism", "prefix-reuse-off")
-    assert result.exit_code == 1
-    assert "'the-moon' is no component of this scenario" in result.stderr
+WORDS = ["--component", "gateway-prompt", "--mechanism", "prefix-never-matches"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--component", "the-moon", "--mechanism", "prefix-reuse-off"], "'the-moon' is no component of this scenario"),
+        (["--component", "gateway-promt", "--mechanism", "prefix-reuse-off"], "did you mean 'gateway-prompt'"),
+        (["--component", "gateway-prompt"], "--mechanism is missing"),
+        (["--mechanism", "prefix-reuse-off"], "--component is missing"),
+        ([*WORDS, "--predict", "blocks=many"], "write ID=NUMBER"),
+        ([*WORDS, "--predict", "moons=3"], "this scenario asks for blocks"),
+        ([*WORDS, "--query", "rate(vllm:prefix"], "nothing is deducted"),
+        ([*WORDS, "--query", "up"], "names no metric of the stack"),
+    ],
+)
+def test_what_is_no_answer_is_wrong_usage_and_costs_nothing(ended, arguments, message):
+    result = call("diagnose", *arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert list(ended.events("diagnosis")) == []
+
+
+def test_an_answer_tells_what_it_is_worth_what_the_next_costs_and_which_predictions_were_noted(ended):
+    first = call("diagnose", *WORDS, "--predict", "blocks=34")
+    assert "20 of 30 points for the diagnosis" in first.stdout
+    assert "Noted: blocks = 34" in first.stdout
+    assert "another one costs 4 points" in first.stdout
+    assert "less 4 for earlier answers" in call("diagnose", *WORDS).stdout
 
 
 def test_a_diagnosis_is_graded_as_json(ended):

@@ -1,6 +1,7 @@
 """The score and the report of a drill, made from its folder alone."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -218,3 +219,29 @@ def test_nobody_is_graded_on_a_diagnosis_after_reading_the_debrief(run, scenario
     offered = scenario.public.diagnosis
     with pytest.raises(RunError, match="debrief"):
         report.diagnose(run, scenario, offered.components[0], offered.mechanisms[0], "", [])
+
+
+# ── what may be told when ──
+
+
+def test_a_prediction_is_told_with_the_truth_and_its_points_only_once_the_solution_may_be_told(run, scenario):
+    name, true = next(iter(scenario.truth.predictions.items()))
+    answer(run, scenario, predictions=(f"{name}={true * 0.9}",))
+    before = section(report.render(run, scenario), "Score")
+    assert f"Prediction `{name}`: {true * 0.9:g}" in before
+    assert "it is" not in before
+    check(run)
+    after = section(report.render(run, scenario), "Score")
+    assert f"it is {true:g}, 90% of its points" in after
+
+
+def test_each_part_of_the_score_says_how_many_points_there_are(run, scenario):
+    text = section(report.render(run, scenario), "Score")
+    assert "| fix | 0 | 60 |" in text
+    assert "| total | 0 | 100 |" in text
+
+
+def test_the_timeline_says_what_each_diagnosis_was_worth(run, scenario):
+    answer(run, scenario, right=False)
+    answer(run, scenario)
+    assert re.findall(r"(\d+)% of its points", section(report.render(run, scenario), "Timeline")) == ["0", "67"]

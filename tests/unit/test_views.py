@@ -1,0 +1,48 @@
+"""What people are shown: progress, values, margins."""
+
+import pytest
+
+from lab.grade import CheckResult
+from lab.views import Steps, margin_of, value_of
+
+
+def test_progress_without_a_terminal_is_a_line_a_step_and_one_every_ten_seconds_of_a_long_one():
+    now, lines = [0.0], []
+    tell = Steps(lines.append, clock=lambda: now[0])
+    for second in range(26):
+        now[0] = float(second)
+        tell(f"waiting for llm: {second} s")
+    tell("llm is ready")
+    assert lines == [
+        "waiting for llm: 0 s", "waiting for llm: 10 s", "waiting for llm: 20 s", "llm is ready",
+    ]  # fmt: skip
+
+
+def a_result(kind, value, outcome="fail", margin=None):
+    return CheckResult("id", "title", kind, outcome, value, 0.9, ">=", None, margin, "why")
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "shown"),
+    [
+        ("slo", 0.0, "0.0%"), ("slo", 1.0, "100.0%"), ("probe", 0.957, "95.7%"), ("cost", 58.62, "58.6"),
+        ("bound", 268435456.0, "268,435,456"), ("slo", None, "-"), ("cost", None, "-"),
+    ],
+)  # fmt: skip
+def test_shares_are_per_cent_and_everything_else_a_number(kind, value, shown):
+    assert value_of(a_result(kind, value), value) == shown
+
+
+@pytest.mark.parametrize(
+    ("result", "shown"),
+    [
+        (a_result("slo", 0.0, margin=10.0), "all missed"),
+        (a_result("slo", 1.0, "pass"), "none missed"),
+        (a_result("slo", 0.6, margin=4.0), "4.0×"),
+        (a_result("cost", 1328.0, margin=7.6), "7.6×"),
+        (a_result("probe", 0.957), "exact"),
+        (a_result("cost", None, "not_measured"), "-"),
+    ],
+)
+def test_a_margin_is_a_factor_only_where_that_says_something(result, shown):
+    assert margin_of(result) == shown
