@@ -22,6 +22,7 @@ from lab.traffic import Watcher, rows_so_far, send
 
 ANCHOR_SECONDS, ANCHOR_ATTEMPTS = 4, 3
 IDLE_SHARE, IDLE_WAIT_SECONDS = 0.10, 20  # of the whole machine's CPU
+OVER = {"exited", "backoff", "fatal"}  # backoff: it ended in its first second
 KILLED_STATUS = {-1, 137}  # supervisor's word for "ended by a signal", and a launcher's for SIGKILL of its child
 
 
@@ -118,7 +119,7 @@ def _ended(run: Run, start: float, end: float) -> list[str]:
         {
             f"{event['service']} ({'killed' if event['exit_status'] in KILLED_STATUS else 'ended'})"
             for event in run.events("process")
-            if start <= event["time"] <= end and event["state"] == "exited" and event["service"] != "load"
+            if start <= event["time"] <= end and event["state"] in OVER and event["service"] != "load"
         }
     )
 

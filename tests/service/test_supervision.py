@@ -183,6 +183,19 @@ def test_a_service_that_was_killed_is_not_told_as_one_that_ended_well(run):
     assert _ended(run, begun, time.time()) == ["gateway (killed)"]
 
 
+def test_a_service_that_was_killed_in_its_first_second_has_ended_too(run):
+    """Bug: supervisord has another word for such an end, and it went unnoticed."""
+    first = pid(run, "gateway")
+    begun = time.time()
+    os.kill(first, signal.SIGKILL)
+    assert eventually(lambda: pid(run, "gateway") not in (0, first) and _ended(run, begun, time.time()))
+    begun = time.time()
+    os.kill(pid(run, "gateway"), signal.SIGKILL)
+    assert eventually(lambda: _ended(run, begun, time.time()))
+    assert _ended(run, begun, time.time()) == ["gateway (killed)"]
+    assert eventually(lambda: state(run, "gateway") == "RUNNING")
+
+
 def test_a_service_that_was_stopped_by_the_lab_did_not_end(run):
     """Exploit: stop the service that hurts. If that counted as an accident, its check could not be graded."""
     begun = time.time()

@@ -131,7 +131,7 @@ def a_run(folder: Path, **changes: Any) -> Run:
         (folder / name).mkdir(parents=True)
     fields: dict[str, Any] = {
         "schema": 1, "run_id": folder.name, "purpose": "drill", "scenario": "desk-is-slow", "digest": "d", "code": "c",
-        "port_base": 20000, "socket": str(folder / "none.sock"), "practice": "2.00 requests/s", "time_box_seconds": 2700.0,
+        "port_base": 20000, "socket": str(folder / "none.sock"), "practice": "2 requests/s", "time_box_seconds": 2700.0,
         "started": 1_800_000_000.0, "versions": {}, **changes,
     }  # fmt: skip
     (folder / "run.json").write_text(json.dumps(fields))
