@@ -18,7 +18,7 @@ from lab import drill, workspace
 from lab.anchor import measure as measure_anchor
 from lab.code import code_digest
 from lab.drill import Progress, plan_for, rate
-from lab.host import HostMeter, HostUse
+from lab.host import QUIET_SHARE, HostMeter, HostUse, use_over
 from lab.measure import load_figures, metric_figures, wait_scraped
 from lab.paths import CACHE
 from lab.recording import record
@@ -32,7 +32,6 @@ from loadtests.rows import read_rows
 BASELINES = CACHE / "baselines"
 CONCURRENCY = 16  # in flight while capacity is measured: what the engine runs at once
 CAPACITY_SECONDS, WARM_SECONDS, HEALTHY_SECONDS, ANCHOR_SECONDS = 16, 4, 30, 4
-QUIET_SHARE = 0.10  # CPU outside, above which nothing is calibrated
 QUIET_SECONDS, QUIET_WAIT_SECONDS = 2, 30
 ATTEMPTS = 3
 
@@ -99,11 +98,15 @@ def calibrate(scenario: Scenario, progress: Progress) -> Baseline:
     return baseline
 
 
-def undisturbed(scenario: Scenario, progress: Progress) -> Baseline:
-    """The stored baseline or a new one; raises RunError when this machine is too busy to be measured."""
+def stored_or_new(scenario: Scenario, progress: Progress) -> Baseline:
+    """The stored baseline where it still holds and was not disturbed, else a new one, which may have been."""
     baseline = stored(scenario)
-    if baseline is None or baseline.problem:
-        baseline = calibrate(scenario, progress)
+    return calibrate(scenario, progress) if baseline is None or baseline.problem else baseline
+
+
+def undisturbed(scenario: Scenario, progress: Progress) -> Baseline:
+    """The same, never a disturbed one; raises RunError when this machine is too busy to be measured."""
+    baseline = stored_or_new(scenario, progress)
     if baseline.problem:
         raise RunError(baseline.problem)
     return baseline
@@ -125,10 +128,7 @@ def _wait_quiet(run: Run, progress: Progress) -> None:
     os.sync()
     deadline = time.monotonic() + QUIET_WAIT_SECONDS
     while time.monotonic() < deadline:
-        meter = HostMeter(lambda: roots(run)).start()
-        time.sleep(QUIET_SECONDS)
-        use = meter.stop()
-        if use.outside_share + use.steal_share <= QUIET_SHARE:
+        if use_over(QUIET_SECONDS, lambda: roots(run)).others_share <= QUIET_SHARE:
             return
         progress("waiting for other programs to end what they do")
 
@@ -150,7 +150,7 @@ def _measure_once(run: Run, scenario: Scenario, progress: Progress) -> Baseline:
 
 def _problem(use: HostUse, late: str | None) -> str | None:
     """Why the measurement says more about other programs than about this machine, or None."""
-    outside = use.outside_share + use.steal_share
+    outside = use.others_share
     if outside > QUIET_SHARE:
         return (
             f"other programs used {outside:.0%} of this machine while it was measured (at most {QUIET_SHARE:.0%}): "

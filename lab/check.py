@@ -12,7 +12,7 @@ from lab.calibrate import Baseline
 from lab.code import code_digest
 from lab.drill import Progress, plan_for, rate
 from lab.grade import Grade, grade, same_speed
-from lab.host import HostMeter
+from lab.host import HostMeter, use_over
 from lab.measure import metric_figures, wait_scraped
 from lab.prompts import clear, prompt_figures
 from lab.run import Run
@@ -22,7 +22,6 @@ from lab.traffic import Watcher, rows_so_far, send
 
 ANCHOR_SECONDS, ANCHOR_ATTEMPTS = 4, 3
 IDLE_SHARE, IDLE_WAIT_SECONDS = 0.10, 20  # of the whole machine's CPU
-OVER = {"exited", "backoff", "fatal"}  # backoff: it ended in its first second
 KILLED_STATUS = {-1, 137}  # supervisor's word for "ended by a signal", and a launcher's for SIGKILL of its child
 
 
@@ -106,9 +105,7 @@ def _wait_idle(run: Run, progress: Progress) -> None:
     """
     deadline = time.monotonic() + IDLE_WAIT_SECONDS
     while time.monotonic() < deadline:
-        meter = HostMeter(lambda: control.roots(run), with_self=False).start()
-        time.sleep(1)
-        if meter.stop().own_share < IDLE_SHARE:
+        if use_over(1, lambda: control.roots(run), with_self=False).own_share < IDLE_SHARE:
             return
         progress("waiting for the engine to end what the practice load left")
 
@@ -119,7 +116,7 @@ def _ended(run: Run, start: float, end: float) -> list[str]:
         {
             f"{event['service']} ({'killed' if event['exit_status'] in KILLED_STATUS else 'ended'})"
             for event in run.events("process")
-            if start <= event["time"] <= end and event["state"] in OVER and event["service"] != "load"
+            if start <= event["time"] <= end and event["state"] in control.OVER and event["service"] != "load"
         }
     )
 

@@ -116,9 +116,7 @@ def start(scenario_id: Annotated[str | None, typer.Argument(metavar="ID")] = Non
     with exclusive("start a drill"), progress() as tell:
         doctor.require_setup()
         drill.refuse_second_run()
-        baseline = calibrate.stored(scenario)
-        if baseline is None or baseline.problem:
-            baseline = calibrate.calibrate(scenario, tell)
+        baseline = calibrate.stored_or_new(scenario, tell)
         run = drill.start(
             scenario, workspace.broken(scenario), purpose="drill", progress=tell, capacity=baseline.capacity
         )
@@ -168,7 +166,7 @@ def logs(
     run = current()
     path = run.logs / f"{service}.log"
     if service not in LOGS or not path.is_file():
-        fail(f"no log of '{service}': one of {', '.join(name for name in LOGS)}", USAGE)
+        fail(f"no log of '{service}': one of {', '.join(LOGS)}", USAGE)
     print(control.tail(path, lines))
     if follow:
         with path.open("rb") as file:

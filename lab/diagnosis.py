@@ -131,17 +131,13 @@ def _evidence(query: str, truth: Truth, folder: Path) -> tuple[bool, dict[str, f
     values: dict[str, float | None] = dict.fromkeys(RUNS)
     if not query.strip():
         return False, values, ["There is no query as evidence."]
-    recordings = _recordings(truth, folder)
+    recordings = {run: load_recording(folder / file) for run, file in truth.recordings}
     seconds = min(recording.seconds for recording in recordings.values())
     if refused := refusals(query, recordings["broken"].metrics, seconds):
         raise QueryError("; ".join(refused))
     values = _values(query, recordings)
     comparison = compare(values, truth.separation)
     return comparison.separates, values, [comparison.sentence]
-
-
-def _recordings(truth: Truth, folder: Path) -> dict[str, Recording]:
-    return {run: load_recording(folder / file) for run, file in truth.recordings}
 
 
 def _values(query: str, recordings: Mapping[str, Recording]) -> dict[str, float | None]:

@@ -4,14 +4,13 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import psutil
 
-from lab.host import HostMeter
+from lab.host import QUIET_SHARE, use_over
 from lab.paths import CACHE, ROOT, ToolMissing, tool
 from lab.run import CURRENT, RUNS, Run, RunError
 from lab.runtime.control import roots
@@ -20,7 +19,6 @@ from stack.llm.manifest import ModelError, verify
 
 AGAIN = "run `make drill`, or `python3 lab/bootstrap.py`"
 DISK_GIB, MEMORY_GIB = 1, 5
-BUSY_SHARE = 0.10
 
 
 @dataclass(frozen=True)
@@ -88,11 +86,8 @@ def _machine() -> Iterator[Finding]:
     yield Finding("free disk", disk >= DISK_GIB, f"{disk:.1f} GiB", f"a drill needs {DISK_GIB} GiB in {ROOT}")
     writable = os.access(RUNS if RUNS.exists() else ROOT, os.W_OK)
     yield Finding("folder for runs", writable, str(RUNS), "make it writable")
-    meter = HostMeter(_drill).start()
-    time.sleep(1.0)
-    use = meter.stop()
-    busy = use.outside_share + use.steal_share
-    yield Finding("quiet machine", busy <= BUSY_SHARE, f"{busy:.0%} of the CPU is in use by other programs",
+    busy = use_over(1.0, _drill).others_share
+    yield Finding("quiet machine", busy <= QUIET_SHARE, f"{busy:.0%} of the CPU is in use by other programs",
                   "close them: nothing can be graded beside them")  # fmt: skip
 
 

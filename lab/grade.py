@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from lab.host import QUIET_SHARE
 from lab.measure import load_figures
 from lab.scenario import Bound, Check, Cost, Goodput, Objectives, PromptHolds, Public, Work
 from lab.traffic import delivery
@@ -20,7 +21,6 @@ from loadtests.plan import read_plan
 from loadtests.rows import read_rows
 
 SCHEMA = 1
-OUTSIDE_CPU_SHARE = 0.10  # CPU outside our own processes plus steal, of all cores
 # The machine's speed as a share of its speed at calibration. A slower machine can fail a good stack, so the limit is
 # close; a faster one cannot carry a bad stack over a threshold that it misses by the factor 1.5 of a proof.
 SLOWEST, FASTEST = 0.85, 1.25
@@ -98,10 +98,10 @@ def _disturbances(measured: Mapping[str, Any]) -> list[str]:
     conditions, found = measured["conditions"], []
     host, anchors = conditions["host"], conditions["anchors"]
     outside = host["outside_share"] + host["steal_share"]
-    if outside > OUTSIDE_CPU_SHARE:
+    if outside > QUIET_SHARE:
         found.append(
             f"other programs on this machine used {outside:.0%} of its CPU during the load (at most "
-            f"{OUTSIDE_CPU_SHARE:.0%}): close them and check again"
+            f"{QUIET_SHARE:.0%}): close them and check again"
         )
     if host["worst_stall_seconds"] > STALL_SECONDS:
         found.append(f"the machine stood still for {host['worst_stall_seconds']:.1f} s during the load: check again")

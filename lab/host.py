@@ -10,6 +10,7 @@ from typing import Any
 import psutil
 
 SAMPLE_SECONDS = 0.5
+QUIET_SHARE = 0.10  # of all cores: more than this used by others, and nothing is measured, graded or called quiet
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,11 @@ class HostUse:
     outside_share: float  # every other process, and the kernel on behalf of nobody
     steal_share: float
     worst_stall_seconds: float  # longest gap between two samples beyond the plan: the whole machine stood still
+
+    @property
+    def others_share(self) -> float:
+        """What was used by others than the stack and the lab, on this machine or beside it on the same host."""
+        return self.outside_share + self.steal_share
 
     def as_dict(self) -> dict[str, float]:
         return asdict(self)
@@ -76,6 +82,13 @@ class HostMeter:
             known = self._seen.get(key, used if first else 0.0)
             self._own_seconds += max(0.0, used - known)
             self._seen[key] = used
+
+
+def use_over(seconds: float, roots: Callable[[], Iterable[int]], with_self: bool = True) -> HostUse:
+    """What the machine does in the next `seconds`; the arguments are those of HostMeter."""
+    meter = HostMeter(roots, with_self).start()
+    time.sleep(seconds)
+    return meter.stop()
 
 
 def _busy(times: Any) -> float:

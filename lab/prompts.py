@@ -45,9 +45,9 @@ def prompt_figures(
     not in the trail counts as holding nothing; without any answer there is no share.
     """
     checks = [check for check in public.checks if isinstance(check, PromptHolds)]
-    answered = [row for row in rows if row.outcome == "ok"]
     if not checks:
         return {}
+    answered = [row for row in rows if row.outcome == "ok"]
     prompts = _wait_for(path, [row.request_id for row in answered])
     bodies = {arrival.i: arrival.body for arrival in plan.arrivals}
     return {check.id: _held(check, answered, bodies, prompts, documents) for check in checks}
@@ -69,8 +69,8 @@ def _held(
     prompts: Mapping[str, str],
     documents: Mapping[str, str],
 ) -> dict[str, Any]:
-    lines = {line: f"{name}: {line}" for name in check.documents for line in documents[name].splitlines()}
-    fixed = {_squeezed(line): what for line, what in lines.items() if line.strip()}
+    lines = [(name, line) for name in check.documents for line in documents[name].splitlines() if line.strip()]
+    fixed = {_squeezed(line): f"{name}: {line}" for name, line in lines}
     held, required, missing = 0, 0, None
     for row in answered:
         prompt = prompts.get(row.request_id, "")

@@ -9,6 +9,7 @@ from lab.diagnosis import Diagnosis
 from lab.diagnosis import grade as grade_diagnosis
 from lab.promql import QueryError
 from lab.run import Run, RunError
+from lab.runtime.control import OVER
 from lab.scenario import Scenario
 from stack.settings import nearest
 
@@ -197,7 +198,7 @@ def _told(event: dict[str, Any]) -> str | None:
             return f"diagnosis: {said['component']} × {said['mechanism']}, {event['points']:.0%} of its points"
         case "verdict":
             return f"check {event['folder']}: **{event['verdict'].replace('_', ' ')}**"
-        case "process" if event["state"] in ("exited", "fatal", "backoff"):
+        case "process" if event["state"] in OVER:
             return f"{event['service']} {event['state']}"
         case "time_box":
             return "time box over"

@@ -1,6 +1,5 @@
 """Sends a plan with Locust as a child process and proves afterwards that the planned load was offered."""
 
-import math
 import os
 import subprocess
 import time
@@ -8,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from lab.measure import quantile
 from lab.paths import ROOT
 from lab.run import Run
 from lab.runtime.programs import load_command
@@ -90,12 +90,11 @@ def rows_so_far(folder: Path) -> list[Row]:
 
 def delivery(folder: Path, plan: Plan, rows: Rows) -> Delivery:
     """What the files of a sent load prove."""
-    lags = sorted(row.lag for row in rows.rows)
     cut_short = (folder / "cut_short").exists()
     return Delivery(
         planned=plan.header.requests,
         sent=rows.end.sent if rows.end else len(rows.rows),
         finished=rows.end is not None and not cut_short,
         cut_short=rows.end is not None and cut_short,  # without its end line nobody knows when it stopped
-        lag_p99_seconds=lags[math.ceil(0.99 * len(lags)) - 1] if lags else None,
+        lag_p99_seconds=quantile([row.lag for row in rows.rows], 0.99),
     )

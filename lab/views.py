@@ -91,7 +91,7 @@ def state(run: Run, scenario: Scenario) -> dict[str, Any]:
         "scenario": scenario.id,
         "title": public.title,
         "services": [vars(process) for process in control.processes(run)],
-        "incidents": [e for e in run.events("process") if e["state"] in ("exited", "fatal", "backoff")][-5:],
+        "incidents": [e for e in run.events("process") if e["state"] in control.OVER][-5:],
         "practice_load": run.info.practice,
         "objectives": public.objectives.model_dump(),
         "recent": recent(run, scenario),
@@ -119,6 +119,7 @@ def recent(run: Run, scenario: Scenario) -> dict[str, float | None] | None:
         return None
     now = min(time.time() - load.header.start, plan.header.seconds)
     begun = max(0.0, now - RECENT_SECONDS)
+    seconds = max(1.0, now - begun)
     ended = [row for row in load.rows if row.end is not None and row.end >= begun]
     if plan.header.mode == "closed":
         due, offered = {row.i for row in ended}, None
@@ -126,7 +127,7 @@ def recent(run: Run, scenario: Scenario) -> dict[str, float | None] | None:
         # Whoever came later than this may still be served in time.
         first, last = begun - objectives.latency_seconds, now - objectives.latency_seconds
         due = {arrival.i for arrival in plan.arrivals if first <= arrival.offset <= last}
-        offered = sum(begun <= arrival.offset <= now for arrival in plan.arrivals) / max(1.0, now - begun)
+        offered = sum(begun <= arrival.offset <= now for arrival in plan.arrivals) / seconds
     if not ended and not due:
         return None
     served = sum(good(row, objectives) for row in load.rows if row.i in due)
@@ -134,7 +135,7 @@ def recent(run: Run, scenario: Scenario) -> dict[str, float | None] | None:
     return figures | {
         "goodput": served / len(due) if due else None,
         "offered_per_second": offered,
-        "answered_per_second": sum(row.outcome == "ok" for row in ended) / max(1.0, now - begun),
+        "answered_per_second": sum(row.outcome == "ok" for row in ended) / seconds,
     }
 
 

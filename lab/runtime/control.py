@@ -20,6 +20,7 @@ from stack.lifeline import child_environment
 
 UNREACHABLE = (OSError, http.client.HTTPException, xmlrpc.client.ProtocolError)
 STOP_SECONDS = 30
+OVER = frozenset({"exited", "backoff", "fatal"})  # in process events; backoff: it ended in its first second
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from handmade import CHECKS, KV_BUDGET, a_public, a_row, measurements, rows, wri
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lab.grade import OUTSIDE_CPU_SHARE, STALL_SECONDS, CheckResult, Grade, grade, same_speed
+from lab.grade import STALL_SECONDS, CheckResult, Grade, grade, same_speed
+from lab.host import QUIET_SHARE
 from loadtests.rows import Row
 
 PUBLIC = a_public()
@@ -381,7 +382,7 @@ def test_a_pass_means_that_every_check_passed_and_nothing_disturbed(changes, bad
     outcomes = {item.outcome for item in found.checks}
     host, anchors = found.conditions["host"], found.conditions["anchors"]
     quiet = (
-        host["outside_share"] + host["steal_share"] <= OUTSIDE_CPU_SHARE
+        host["outside_share"] + host["steal_share"] <= QUIET_SHARE
         and host["worst_stall_seconds"] <= STALL_SECONDS
         and all(same_speed(anchors[when], 100) for when in ("before", "after"))
         and not (changes["conditions.ended"] or changes["conditions.changed"] or changes["metrics.problem"])
