@@ -31,7 +31,7 @@ doctor: setup ## say what is wrong with this machine or this set-up
 	.venv/bin/lab doctor
 
 lock: $(UV) ## pin the packages of pyproject.toml in requirements/*.lock
-	$(COMPILE) pyproject.toml --group test --group build --no-emit-package llm-design-lab -o requirements/lab.lock
+	$(COMPILE) pyproject.toml --group test --group train --group build --no-emit-package llm-design-lab -o requirements/lab.lock
 	$(COMPILE) --group engine -o requirements/engine.lock
 	$(COMPILE) --group data --no-deps -o requirements/data.lock
 

