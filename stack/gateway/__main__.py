@@ -3,23 +3,20 @@
 import argparse
 import logging
 import resource
-import signal
 import socket
 import sys
 from pathlib import Path
-
-import uvicorn
 
 from stack.gateway.app import create_app
 from stack.gateway.audit import Audit
 from stack.gateway.auth import Keys
 from stack.gateway.config import GatewayConfig
+from stack.service.main import listen, serve
 from stack.settings import ConfigError, load
 from stack.telemetry.logs import configure_logs
 
 DEFAULT_CONFIG = Path(__file__).parents[1] / "config" / "gateway.yaml"
 
-_STOP_SECONDS = 1  # for open streams to end by themselves after SIGTERM
 _OTHER_FILES = 256  # listening socket, logs, idle connections
 
 _HELP = f"""
@@ -75,7 +72,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{options.config}: valid")
         return 0
     try:
-        listener = _listen(config.listen.host, config.listen.port)
+        listener = listen(config.listen.host, config.listen.port)
     except OSError as error:
         where = f"{config.listen.host}:{config.listen.port}"
         print(
@@ -91,36 +88,10 @@ def main(arguments: list[str] | None = None) -> int:
     return _serve(config, keys, audit, listener)
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # The protocol is named because the event loop switches Nagle's delay off for such sockets only.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind((host, port))
-    return listener
-
-
 def _serve(config: GatewayConfig, keys: Keys, audit: Audit, listener: socket.socket) -> int:
     configure_logs("gateway", config.telemetry.log_level)
     _raise_file_limit(2 * config.limits.in_flight + _OTHER_FILES)
-    # uvicorn raises the signal once more after it has stopped; then this ends the process with status 0.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: sys.exit(0))
-    server = uvicorn.Server(
-        uvicorn.Config(
-            create_app(config, keys, audit),
-            http="httptools",
-            ws="none",
-            log_config=None,
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            backlog=max(2048, 2 * config.limits.in_flight),
-            timeout_graceful_shutdown=_STOP_SECONDS,
-        )
-    )
-    logging.getLogger("stack.gateway").info("starting", extra={"host": config.listen.host, "port": config.listen.port})
-    server.run(sockets=[listener])
+    serve(create_app(config, keys, audit), listener, backlog=max(2048, 2 * config.limits.in_flight))
     return 0
 
 

@@ -1,58 +1,18 @@
 """The gateway's configuration file, every key of it."""
 
-import ipaddress
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AnyHttpUrl, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from stack.gateway.templates import template_problems
+from stack.service.config import Identifier, Listen, Logs, Name, Seconds, Upstream
 from stack.settings import Protected, Settings, nearest
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
-Identifier = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")]
-Seconds = Annotated[float, Field(gt=0, le=3600)]
 
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-class Listen(Settings):
-    host: str = "127.0.0.1"
-    """Address to listen on; a loopback address unless allow_remote is true."""
-    port: int = Field(8100, ge=1, le=65535)
-    """TCP port."""
-    allow_remote: bool = False
-    """True lets `host` be an address that other machines reach. No TLS here: put a proxy in front."""
-
-    @model_validator(mode="after")
-    def _loopback(self) -> "Listen":
-        if not self.allow_remote and not _is_loopback(self.host):
-            raise ValueError(
-                f"host {self.host} is no loopback address; use 127.0.0.1, or set allow_remote: true "
-                "to let other machines in"
-            )
-        return self
-
-
-class Upstream(Settings):
-    base_url: AnyHttpUrl
-    """The engine; its routes are below /v1."""
-    ready_url: AnyHttpUrl
-    """Answers 200 while the engine is ready to serve."""
-    model: str = Field(min_length=1)
-    """The engine's name of the model."""
-
-
-class Telemetry(Settings):
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
-    """The least level that is logged; requests are logged at info."""
+class Telemetry(Logs):
     prompts_in_logs: bool = False
     """True writes the rendered messages into the log. They hold what people typed: leave it off."""
     latency_buckets: tuple[float, ...] = Protected(min_length=1)
@@ -163,7 +123,7 @@ class GatewayConfig(Settings):
 
     schema_version: Literal[1] = Field(alias="schema")
     """Version of this file's format."""
-    listen: Listen = Protected(Listen())
+    listen: Listen = Protected(Listen(port=8100))
     """Where the gateway answers."""
     upstream: Upstream = Protected()
     """The engine behind it."""

@@ -24,29 +24,13 @@ GatewayError
   InternalError            500
 """
 
-import json
-from typing import Any, ClassVar
+from typing import ClassVar
+
+from stack.service.errors import ServiceError
 
 
-class GatewayError(Exception):
-    """`message` says what is wrong and what to do. It may quote the request, so it is never logged."""
-
-    status: ClassVar[int] = 500
-    type: ClassVar[str] = "server_error"
-    code: ClassVar[str] = "internal_error"
-    headers: ClassVar[dict[str, str]] = {}
-
-    def __init__(self, message: str, param: str | None = None) -> None:
-        super().__init__(message)
-        self.message = message
-        self.param = param
-
-    def body(self) -> bytes:
-        """The error as one line of JSON."""
-        error: dict[str, Any] = {
-            "message": self.message, "type": self.type, "param": self.param, "code": self.code,
-        }  # fmt: skip
-        return json.dumps({"error": error}).encode()
+class GatewayError(ServiceError):
+    """Any of them."""
 
 
 class Refused(GatewayError):

@@ -1,7 +1,4 @@
-"""Every metric that the project's own services expose is defined here, and nowhere else.
-
-Labels are bounded: tenants and assistants come from the configuration, and what is not in it is "unknown".
-"""
+"""The gateway's metrics. Tenants and assistants come from the configuration; what is not in it is "unknown"."""
 
 from collections.abc import Sequence
 
@@ -66,15 +63,3 @@ class GatewayMetrics:
         self.upstream_ready = Gauge(
             "gateway_upstream_ready", "1 while the engine says that it is ready, else 0.", registry=registry
         )
-
-
-class CanaryMetrics:
-    """The engine launcher's metrics: whether the engine behind it was found to answer rightly."""
-
-    def __init__(self) -> None:
-        self.registry = registry = CollectorRegistry()
-        self.ready = Gauge("llm_canary_ready", "1 when the engine passed its canaries and runs.", registry=registry)
-        self.mismatches = Counter(
-            "llm_canary_mismatches_total", "Canary prompts that were answered wrongly.", registry=registry
-        )
-        self.start_seconds = Gauge("llm_start_seconds", "From the launcher's start to readiness.", registry=registry)

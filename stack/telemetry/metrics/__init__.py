@@ -1,0 +1,9 @@
+"""Every metric that the project's own services expose is defined in this package, and nowhere else.
+
+One module a service. Labels are bounded: their values come from the configuration.
+"""
+
+from stack.telemetry.metrics.gateway import GatewayMetrics
+from stack.telemetry.metrics.llm import CanaryMetrics
+
+__all__ = ["CanaryMetrics", "GatewayMetrics"]
