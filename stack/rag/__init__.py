@@ -1,0 +1,1 @@
+"""Retrieval: collections, sparse and dense search, fusion, reranking, and answers that cite what they were given."""

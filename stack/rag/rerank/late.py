@@ -1,0 +1,40 @@
+"""Late interaction: each token of the query finds its nearest token of the passage, and the similarities add up.
+
+The score is MaxSim of "ColBERT: Efficient and Effective Passage Search via Contextualized Late Interaction over BERT",
+SIGIR 2020, equation 3, here over the token vectors of a sentence encoder that was not trained for it.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from stack.rag.config.stages import LateInteraction
+from stack.rag.encoders import Encoder
+from stack.rag.rerank.reranker import Deadline, Reranker
+from stack.rag.rerank.tokens import TokenVectors
+
+
+class LateInteractionReranker(Reranker):
+    """Compares the query's token vectors with kept ones of the passages; one short forward pass a query."""
+
+    def __init__(self, settings: LateInteraction, encoder: Encoder, tokens: TokenVectors) -> None:
+        """`encoder` makes the query's vectors; nothing here checks that it also made `tokens`."""
+        super().__init__(settings)
+        self._encoder = encoder
+        self._tokens = tokens
+
+    def _scores(self, query: str, rows: np.ndarray, texts: Sequence[str], deadline: Deadline) -> np.ndarray:
+        (tokens,) = self._encoder.encode_tokens([query], "query")
+        deadline.check()
+        return max_sim(tokens, [self._tokens[row] for row in rows])
+
+
+def max_sim(query: np.ndarray, passages: Sequence[np.ndarray]) -> np.ndarray:
+    """float32[k]: for each passage the mean over the query's tokens of the largest cosine with a token of the passage.
+
+    `query`: float16[q, dimension]; `passages`: k arrays float16[tokens, dimension]; rows of length 1.
+    """
+    stacked = np.concatenate(passages).astype(np.float32)
+    similar = stacked @ query.astype(np.float32).T
+    starts = np.cumsum([0, *(len(passage) for passage in passages[:-1])])
+    return np.maximum.reduceat(similar, starts, axis=0).mean(axis=1)
