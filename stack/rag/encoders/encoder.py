@@ -40,7 +40,7 @@ class Encoder(ABC):
     """A model with its tokenizer. Safe to be used by several threads.
 
     `alias`: its name in the configuration. `dimension`: numbers in a vector. `fingerprint`: hex; vectors of two
-    encoders may be compared only where it is the same.
+    encoders may be compared only where it is the same. `weights`: hex, of the model alone, whatever its settings.
     """
 
     def __init__(self, alias: str, tokenizer: Tokenizer, settings: Any, weights: str, dimension: int) -> None:
@@ -48,6 +48,7 @@ class Encoder(ABC):
         self.alias = alias
         self.settings = settings
         self.dimension = dimension
+        self.weights = weights
         self.fingerprint = _fingerprint(weights, settings)
         self._counting = tokenizer
         self._counting.no_padding()
