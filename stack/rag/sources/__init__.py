@@ -9,16 +9,20 @@ from stack.settings import nearest
 
 __all__ = ["NAMES", "PUBLIC", "Collection", "Document", "MissingCollection", "Query", "load"]
 
-_LOADERS: dict[str, Callable[[Path], Collection]] = {
-    "boolq": lambda cache: questions.boolq(cache / "data"),
-    "disflqa": lambda cache: questions.disflqa(cache / "data"),
-    "pubmedqa": lambda cache: questions.pubmedqa(cache / "data"),
+_LOADERS: dict[str, Callable[[Path, Path], Collection]] = {
+    "boolq": lambda data, documents: questions.boolq(data),
+    "disflqa": lambda data, documents: questions.disflqa(data),
+    "pubmedqa": lambda data, documents: questions.pubmedqa(data),
 }
 NAMES = tuple(_LOADERS)
 
 
-def load(name: str, cache: Path) -> Collection:
-    """The collection `name`; `cache` is the folder that set-up fills (`.cache`). Raises MissingCollection."""
+def load(name: str, data: Path, documents: Path) -> Collection:
+    """The collection `name`. Raises MissingCollection.
+
+    `data` is the folder that the packages with data sets are unpacked in, `documents` that of the packages with manuals:
+    `.cache/data` and `.cache/documents` once the lab is set up.
+    """
     if name not in _LOADERS:
         raise MissingCollection(f"unknown collection '{name}'; {nearest(name, NAMES)}")
-    return _LOADERS[name](cache)
+    return _LOADERS[name](data, documents)
