@@ -1,0 +1,55 @@
+"""Tier 2 off the event loop: one thread scores, and texts that come while it is busy are scored together.
+
+A linear classifier takes 2.7 ms for one text and 0.2 ms a text for sixteen. Nobody waits for a batch to fill: an idle
+classifier starts with what there is, so that batches grow with the load only.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from prometheus_client import Histogram
+
+
+class Scorer:
+    """`score_all` gives one score a text, blocking; `most` bounds the texts of one call."""
+
+    def __init__(self, score_all: Callable[[Sequence[str]], np.ndarray], most: int, sizes: Histogram) -> None:
+        self._score_all = score_all
+        self._most = most
+        self._sizes = sizes
+        self._waiting: deque[tuple[str, asyncio.Future[float]]] = deque()
+        self._worker: asyncio.Task[None] | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="tier2")
+
+    async def score(self, text: str) -> float:
+        """The calibrated score of `text`. Raises what the classifier raises."""
+        future = asyncio.get_running_loop().create_future()
+        self._waiting.append((text, future))
+        if self._worker is None or self._worker.done():
+            self._worker = asyncio.create_task(self._work())
+        return await future
+
+    async def _work(self) -> None:
+        while self._waiting:
+            batch = [self._waiting.popleft() for _ in range(min(self._most, len(self._waiting)))]
+            texts = [text for text, future in batch if not future.done()]
+            futures = [future for _, future in batch if not future.done()]
+            self._sizes.observe(len(texts))
+            try:
+                loop = asyncio.get_running_loop()
+                scores = await loop.run_in_executor(self._thread, self._score_all, texts)
+            except Exception as error:
+                for future in futures:
+                    if not future.done():
+                        future.set_exception(error)
+            else:
+                for future, score in zip(futures, scores, strict=True):
+                    if not future.done():
+                        future.set_result(float(score))
+
+    def close(self) -> None:
+        """End the thread once it is idle."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
