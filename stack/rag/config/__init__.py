@@ -2,18 +2,18 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
-from stack.rag.config.collections import ADMINISTERED, Access, Canary, Collection, Index, ManifestChecks, Query, Slot
+from stack.rag.config.collections import Access, Canary, Collection, Index, ManifestChecks, Query, Slot
 from stack.rag.config.prompt import Prompt, Sampling
 from stack.rag.config.stages import EncoderSettings, LateInteraction
 from stack.service.config import Listen, Logs, Name, Seconds, Upstream
 from stack.settings import Protected, Settings, nearest
 
 __all__ = [
-    "ADMINISTERED", "Access", "Answerer", "AuditTrail", "Canary", "Collection", "Index", "Limits", "ManifestChecks",
+    "Access", "Answerer", "AuditTrail", "Canary", "Collection", "Index", "Limits", "ManifestChecks",
     "Prompt", "Query", "RagConfig", "Sampling", "Slot", "Storage", "Telemetry", "Timeouts",
 ]  # fmt: skip
 
@@ -24,10 +24,8 @@ class Storage(Settings):
     vectors: Path
     """Folder of the vectors that were computed before, shared by all collections and configurations. Relative to this
     file."""
-    data: Path
-    """Folder into which the packages with data sets were unpacked; sources read from it. Relative to this file."""
-    documents: Path
-    """Folder of the unpacked documentation packages. Relative to this file."""
+    sources: Path
+    """Folder that set-up filled with the packages that collections are read from. Relative to this file."""
     database: str | None = None
     """SQLAlchemy's URL of the database of documents; null is the SQLite file documents.sqlite beside the indexes."""
     rights_seconds: float = Field(1.0, gt=0, le=60)

@@ -6,5 +6,6 @@ One module a service. Labels are bounded: their values come from the configurati
 from stack.telemetry.metrics.gateway import GatewayMetrics
 from stack.telemetry.metrics.llm import CanaryMetrics
 from stack.telemetry.metrics.moderation import ModerationMetrics
+from stack.telemetry.metrics.rag import RagMetrics
 
-__all__ = ["CanaryMetrics", "GatewayMetrics", "ModerationMetrics"]
+__all__ = ["CanaryMetrics", "GatewayMetrics", "ModerationMetrics", "RagMetrics"]
