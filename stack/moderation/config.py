@@ -133,11 +133,13 @@ class Review(Settings):
     @classmethod
     def _a_database_we_know(cls, url: str) -> str:
         try:
-            driver = make_url(url).drivername
+            parsed = make_url(url)
         except ArgumentError:
             raise ValueError("no URL of a database; write sqlite:///FILE or postgresql+psycopg://…") from None
-        if driver not in ("sqlite", "postgresql+psycopg"):
-            raise ValueError(f"unknown database '{driver}'; use sqlite or postgresql+psycopg")
+        if parsed.drivername not in ("sqlite", "postgresql+psycopg"):
+            raise ValueError(f"unknown database '{parsed.drivername}'; use sqlite or postgresql+psycopg")
+        if not parsed.database or parsed.database == ":memory:":
+            raise ValueError("it names no database; a queue in memory would be lost with the process")
         return url
 
 

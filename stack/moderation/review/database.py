@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event, make_url, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -44,17 +44,21 @@ class Database:
         """Bring the schema to the newest revision; several processes may do so at a time. Raises QueueDown."""
         from alembic import command
         from alembic.config import Config
+        from alembic.util import CommandError
 
         logging.getLogger("alembic.runtime.plugins").setLevel(logging.WARNING)  # it lists its own parts
-        if self.is_sqlite:
-            Path(self.url.database or "").parent.mkdir(parents=True, exist_ok=True)
+        if self.is_sqlite and self.url.database:
+            Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
         config = Config()
         config.set_main_option("script_location", str(_MIGRATIONS))
         with self.transaction() as connection:
             if not self.is_sqlite:  # SQLite's transaction is the only one that writes, whatever it writes
                 connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK})
             config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            try:
+                command.upgrade(config, "head")
+            except CommandError as error:
+                raise QueueDown("the review queue's database was made by a newer version; run that one") from error
 
     def close(self) -> None:
         """Close every connection."""
@@ -62,14 +66,21 @@ class Database:
 
 
 def _located(url: URL, folder: Path) -> URL:
-    if url.drivername == "sqlite" and url.database and url.database != ":memory:":
+    if url.drivername == "sqlite" and url.database:
         return url.set(database=str(folder / url.database))
     return url
 
 
 def _sqlite(url: URL) -> Engine:
     # One connection: SQLite has one writer at a time, and waiting for it inside SQLite is sleeping in steps.
-    engine = create_engine(url, pool_size=1, max_overflow=0, pool_timeout=30)
+    engine = create_engine(
+        url,
+        poolclass=QueuePool,
+        pool_size=1,
+        max_overflow=0,
+        pool_timeout=30,
+        connect_args={"check_same_thread": False},  # one thread after another, as the pool hands it out
+    )
 
     @event.listens_for(engine, "connect")
     def prepare(connection: sqlite3.Connection, _: Any) -> None:

@@ -105,12 +105,11 @@ class ReviewDesk:
             self._metrics.queue_oldest_age.labels(priority).set(waiting.oldest_seconds)
 
     def _set_up(self, up: bool, error: QueueDown | None) -> None:
-        cause = error.__cause__ if error else None
         if bool(self._metrics.queue_up._value.get()) != up:
             log.log(
                 logging.INFO if up else logging.ERROR,
                 "review queue is up" if up else "review queue is down",
-                extra={"cause": type(cause).__name__ if cause else None},
+                extra={"reason": error and error.message, "cause": error and type(error.__cause__).__name__},
             )
         self._metrics.queue_up.set(up)
 
