@@ -5,9 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 RULES = (
-    "You are a content moderator. Decide whether the text below breaks the rules. The rules forbid insults, "
-    "harassment, hate, threats, sexual abuse and obscene abuse of people. Quoting, reporting or discussing such "
-    "things is allowed. Answer with one word: yes if the text breaks the rules, no if it does not."
+    "You moderate content. Answer yes if the text insults, threatens, degrades or demeans people, or is obscene. "
+    "Answer no if it is harmless, or only reports, explains or criticises. One word: yes or no."
 )
 YES, NO = "yes", "no"
 MAX_TOKENS, TOP_LOGPROBS = 1, 20
@@ -15,7 +14,7 @@ MAX_TOKENS, TOP_LOGPROBS = 1, 20
 
 def messages(text: str) -> list[dict[str, str]]:
     """The chat that asks about `text`. The rules come first, so that all requests share their prefix."""
-    return [{"role": "system", "content": RULES}, {"role": "user", "content": f"Text: {text}\n\nAnswer yes or no."}]
+    return [{"role": "system", "content": RULES}, {"role": "user", "content": text}]
 
 
 def request(model: str, text: str) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""What trains and measures moderation: labelled texts, obfuscation, the classifiers' weights, the judge's adapter."""
