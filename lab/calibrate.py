@@ -21,19 +21,22 @@ from lab.drill import Progress, plan_for, rate
 from lab.host import QUIET_SHARE, HostMeter, HostUse, use_over
 from lab.measure import load_figures, metric_figures, wait_scraped
 from lab.paths import CACHE
+from lab.quality import scores
 from lab.recording import record
 from lab.run import Run, RunError
 from lab.runtime.control import roots
-from lab.scenario import Load, Scenario
+from lab.scenario import Load, Quality, Scenario
 from lab.traffic import delivery, send
 from loadtests.plan import Plan
 from loadtests.rows import read_rows
+from loadtests.users import USERS
 
 BASELINES = CACHE / "baselines"
 CONCURRENCY = 16  # in flight while capacity is measured: what the engine runs at once
 CAPACITY_SECONDS, WARM_SECONDS, HEALTHY_SECONDS, ANCHOR_SECONDS = 16, 4, 30, 4
 QUIET_SECONDS, QUIET_WAIT_SECONDS = 2, 30
 ATTEMPTS = 3
+LABELLED_CONCURRENCY, LABELLED_SECONDS = 4, 300  # to ask the healthy stack about every labelled text
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ class Baseline:
     capacity: float  # requests/s that the healthy stack completes at saturation
     figures: dict[str, float | None]
     costs: dict[str, float | None]
+    labelled: dict[str, dict[str, float]]  # by measure of lab.quality and key of the text: scores of the healthy stack
     host: dict[str, float]  # see lab.host.HostUse
     problem: str | None  # what disturbed the measurement: enough for a drill, nothing to grade by
 
@@ -143,9 +147,10 @@ def _measure_once(run: Run, scenario: Scenario, progress: Progress) -> Baseline:
     progress(f"capacity {capacity:.2f} requests/s; recording the healthy run ({HEALTHY_SECONDS} s)")
     healthy = plan_for(load, rate=rate(load, capacity), seconds=HEALTHY_SECONDS, split="calibration")
     figures, costs, late = _healthy(run, scenario, healthy)
+    labelled = _labelled(run, scenario, progress)
     use = meter.stop()
-    return Baseline(1, key_of(scenario), machine(), time.time(), anchor, capacity, figures, costs, use.as_dict(),
-                    _problem(use, late))  # fmt: skip
+    return Baseline(1, key_of(scenario), machine(), time.time(), anchor, capacity, figures, costs, labelled,
+                    use.as_dict(), _problem(use, late))  # fmt: skip
 
 
 def _problem(use: HostUse, late: str | None) -> str | None:
@@ -177,6 +182,27 @@ def _capacity(run: Run, load: Load) -> float:
     return len(done) / (CAPACITY_SECONDS - WARM_SECONDS)
 
 
+def _labelled(run: Run, scenario: Scenario, progress: Progress) -> dict[str, dict[str, float]]:
+    """What the healthy stack makes of every text that may be graded; empty without checks of quality."""
+    measures = {check.measure for check in scenario.public.checks if isinstance(check, Quality)}
+    if not measures:
+        return {}
+    load = scenario.public.load.grading
+    user = USERS[load.user].reference or load.user
+    texts = len({text.text for text in USERS[user].texts(CACHE / "data", load.split)})
+    progress(f"asking the healthy stack about {texts} texts whose right answer is known")
+    folder = run.new_check()
+    plan = plan_for(load.model_copy(update={"user": user}), texts / LABELLED_SECONDS, LABELLED_SECONDS, mode="closed",
+                    concurrency=LABELLED_CONCURRENCY)  # fmt: skip
+    send(run, plan, folder, "labelled")
+    rows = read_rows(folder / "rows.jsonl").rows
+    if failed := [row for row in rows if row.outcome != "ok"]:
+        raise RunError(f"the healthy stack failed on {len(failed)} of {texts} texts, first: {failed[0].error}")
+    if len(rows) < texts:
+        raise RunError(f"the healthy stack answered {len(rows)} of {texts} texts in {LABELLED_SECONDS} s: see {folder}")
+    return {measure: scores(measure, plan.arrivals, rows) for measure in sorted(measures)}
+
+
 def _healthy(
     run: Run, scenario: Scenario, plan: Plan
 ) -> tuple[dict[str, float | None], dict[str, float | None], str | None]:
@@ -190,6 +216,6 @@ def _healthy(
     metrics = metric_figures(run, scenario.public, start, end)
     if metrics["problem"]:
         raise RunError(f"the healthy run has no metrics: {metrics['problem']}")
-    record(run.prometheus_url, start, end, ["gateway", "llm", "loadgen"], folder / "recording.json.gz")
+    record(run.prometheus_url, start, end, [*run.info.services, "loadgen"], folder / "recording.json.gz")
     figures = load_figures(rows.rows, plan.header.requests, scenario.public.objectives)
     return figures, metrics["costs"], delivery(folder, plan, rows).problem

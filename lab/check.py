@@ -68,7 +68,7 @@ def check(
         },
         "metrics": metric_figures(run, public, start, end),
         "prompts": prompts,
-        "config": workspace.effective(run.applied),
+        "config": workspace.effective(run.applied, run.info.services),
         "healthy": baseline.as_dict(),
     }
     (folder / "measurements.json").write_text(json.dumps(measured, indent=1) + "\n")

@@ -22,7 +22,7 @@ from lab.promql import QueryError
 from lab.recording import RecordingError
 from lab.run import Run, RunError, current, exclusive
 from lab.runtime import control
-from lab.scenario import Scenario, all_ids, find
+from lab.scenario import SERVICES, Scenario, all_ids, find
 from loadtests import LoadError
 from stack.settings import ConfigError
 
@@ -32,7 +32,7 @@ EXPECTED = (
     ConfigError, RunError, LoadError, ToolMissing, PrometheusUnreachable, QueryError, RecordingError
 )  # fmt: skip
 SCHEMA = 1
-LOGS = ("llm", "gateway", "prometheus", "load", "supervisord")
+OTHER_LOGS = ("prometheus", "load", "supervisord")
 
 HELP = """Practise the design of production LLM systems on a real stack.
 
@@ -49,7 +49,7 @@ errors = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty()
 
 Json = Annotated[bool, typer.Option("--json", help="print one JSON object with schema_version, nothing else")]
 ScenarioId = Annotated[str, typer.Argument(help="a scenario of `lab list`", metavar="ID")]
-Service = Annotated[str, typer.Argument(help="llm, gateway, prometheus, load or supervisord")]
+Service = Annotated[str, typer.Argument(help=f"one of {', '.join((*SERVICES, *OTHER_LOGS))}")]
 
 
 def command(function: Callable[..., None]) -> Callable[..., None]:
@@ -165,8 +165,9 @@ def logs(
     """Show the end of a service's log."""
     run = current()
     path = run.logs / f"{service}.log"
-    if service not in LOGS or not path.is_file():
-        fail(f"no log of '{service}': one of {', '.join(LOGS)}", USAGE)
+    known = (*run.info.services, *OTHER_LOGS)
+    if service not in known or not path.is_file():
+        fail(f"no log of '{service}': one of {', '.join(known)}", USAGE)
     print(control.tail(path, lines))
     if follow:
         with path.open("rb") as file:
@@ -181,7 +182,7 @@ def logs(
 def diff(as_json: Json = False) -> None:
     """Show what the workspace changes against the configuration that runs."""
     run = current()
-    text = workspace.diff(run.applied, run.workspace)
+    text = workspace.diff(run.applied, run.workspace, run.info.services)
     if as_json:
         return emit({"diff": text})
     console.print(views.colour_diff(text) if text else "The workspace is what runs.")
@@ -192,7 +193,7 @@ def apply(as_json: Json = False) -> None:
     """Validate the workspace, show the difference, restart only what changed."""
     with exclusive("apply a configuration"):
         run, _ = running()
-        text = workspace.diff(run.applied, run.workspace)
+        text = workspace.diff(run.applied, run.workspace, run.info.services)
         if text and not as_json:
             console.print(views.colour_diff(text))
         with progress(as_json) as tell:

@@ -5,7 +5,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,16 +18,16 @@ from lab.paths import CACHE
 from lab.prometheus import Prometheus
 from lab.run import CURRENT, Run, RunError, RunInfo, create, current, new_id, set_current
 from lab.runtime import control
-from lab.scenario import SERVICES, Load, Scenario, Symptom
+from lab.runtime.services import SERVICES
+from lab.scenario import Load, Scenario, Symptom
 from loadtests.plan import Plan, materialise
 
 Progress = Callable[[str], None]
 Configs = Mapping[str, dict[str, Any]]
 
-PORT_BASES = range(8100, 9100, 10)
+PORT_BASES, PORTS = range(8100, 9100, 10), 7
 ENOUGH = 1.5
-READY_SECONDS = {"prometheus": 20, "llm": 240, "gateway": 30}
-READY_PATHS = {"prometheus": ("prometheus", "/-/ready"), "llm": ("ready", "/readyz"), "gateway": ("gateway", "/readyz")}
+PROMETHEUS_SECONDS = 20
 
 
 def start(
@@ -54,6 +54,7 @@ def start(
             purpose=purpose,
             scenario=scenario.id,
             digest=scenario.digest,
+            services=public.services,
             code=code_digest(public.services),
             port_base=port_base if port_base is not None else free_base(),
             socket=str(Path(os.environ.get("XDG_RUNTIME_DIR", "/tmp")) / f"lab-{run_id}.sock"),
@@ -69,7 +70,7 @@ def start(
     for folder in (run.workspace, run.applied):
         workspace.write(placed, folder)
     (run.folder / "original.json").write_text(json.dumps(placed))
-    workspace.make_keys(workspace.tenants(configs) | workspace.tenants(workspace.defaults()), run)
+    workspace.make_keys(workspace.tenants(configs) | workspace.tenants(workspace.defaults(public.services)), run)
     if capacity:
         plan = practice_plan(public.load.practice, capacity, run.info.time_box_seconds)
         plan.write(run.folder / "load/practice/plan.jsonl")
@@ -114,7 +115,7 @@ def plan_for(load: Load, rate: float, seconds: float | None = None, **more: Any)
         seed=load.seed,
         split=more.pop("split", load.split),
         tenant=load.tenant,
-        assistant=load.assistant,
+        target=load.target,
         data=CACHE / "data",
         **more,
     )
@@ -136,9 +137,9 @@ def free_base() -> int:
             raise RunError(f"LAB_PORT_BASE is {chosen!r}: it must be a port from 1024 to 65000")
         return int(chosen)
     for base in PORT_BASES:
-        if not any(_taken(base + offset) for offset in range(6)):
+        if not any(_taken(base + offset) for offset in range(PORTS)):
             return base
-    raise RunError("no free ports between 8100 and 9100: set LAB_PORT_BASE to the first of six free ports")
+    raise RunError("no free ports between 8100 and 9100: set LAB_PORT_BASE to the first of seven free ports")
 
 
 def refuse_taken_ports(run: Run) -> None:
@@ -159,21 +160,20 @@ def _taken(port: int) -> bool:
         return False
 
 
-def wait_ready(run: Run, progress: Progress, services: list[str] | None = None) -> None:
+def wait_ready(run: Run, progress: Progress, services: Iterable[str] | None = None) -> None:
     """Until every service says that it is ready; raises RunError with the log's end when one cannot be."""
-    for name in ("prometheus", *SERVICES) if services is None else services:
-        port, path = READY_PATHS[name]
-        url = f"http://127.0.0.1:{run.ports.all()[port]}{path}"
+    for name in ("prometheus", *run.info.services) if services is None else services:
+        url, limit = _readiness(run, name)
         begun = time.monotonic()
-        while not _answers(url):
+        while (reason := _unready(url)) is not None:
             waited = time.monotonic() - begun
             state = next((p for p in control.processes(run) if p.name == name), None)
             log = run.logs / f"{name}.log"
             if state is not None and (state.state == "FATAL" or (state.state == "EXITED" and state.exit_status >= 0)):
                 raise RunError(f"{name} does not run ({state.state.lower()}); the end of {log}:\n{errors_in(log)}")
-            if waited > READY_SECONDS[name]:
+            if waited > limit:
                 raise RunError(f"{name} was not ready after {waited:.0f} s; the end of {log}:\n{errors_in(log)}")
-            progress(f"waiting for {name}: {waited:.0f} s")
+            progress(f"waiting for {name}: {reason or f'{waited:.0f} s'}")
             time.sleep(0.2)
         progress(f"{name} is ready")
 
@@ -185,11 +185,26 @@ def errors_in(log: Path) -> str:
     return "\n".join(line[:400] for line in (wrong or lines)[-8:])
 
 
-def _answers(url: str) -> bool:
+def _readiness(run: Run, name: str) -> tuple[str, float]:
+    """Where `name` says that it is ready, and after how many seconds it should."""
+    if name == "prometheus":
+        return f"{run.prometheus_url}/-/ready", PROMETHEUS_SECONDS
+    service = SERVICES[name]
+    return f"http://127.0.0.1:{run.ports.all()[service.ready_port]}/readyz", service.ready_seconds
+
+
+def _unready(url: str) -> str | None:
+    """None when ready; else the reasons that the service itself gives, which may be none."""
     try:
-        return httpx.get(url, timeout=2, trust_env=False).status_code == 200
+        answer = httpx.get(url, timeout=2, trust_env=False)
     except httpx.HTTPError:
-        return False
+        return ""
+    if answer.status_code == 200:
+        return None
+    try:
+        return "; ".join(answer.json()["reasons"])
+    except (ValueError, KeyError, TypeError):
+        return ""
 
 
 def apply(run: Run, progress: Progress) -> list[str]:
@@ -198,12 +213,12 @@ def apply(run: Run, progress: Progress) -> list[str]:
     A configuration that is not valid changes nothing (ConfigError). When a service does not become ready with the new
     one, the old one is put back into service and RunError says what went wrong.
     """
-    new, old = workspace.read(run.workspace), workspace.read(run.applied)
+    new, old = (workspace.read(folder, run.info.services) for folder in (run.workspace, run.applied))
     workspace.validate(new, original(run))
     changed = workspace.changed_services(old, new)
     if not changed:
         return []
-    text = workspace.diff(run.applied, run.workspace)
+    text = workspace.diff(run.applied, run.workspace, run.info.services)
     run.event("apply", services=changed, diff=text)
     put_in_service(run, new, old, progress)
     run.event("applied", services=changed)
@@ -236,7 +251,7 @@ def _restart(run: Run, configs: Configs, services: list[str], progress: Progress
         progress(f"restarting {name}")
         control.restart(run, name)
     # The gateway learns within a second that the engine went away: ask it last.
-    wait_ready(run, progress, [name for name in SERVICES if name in services or name == "gateway"])
+    wait_ready(run, progress, [name for name in run.info.services if name in services or name == "gateway"])
 
 
 def original(run: Run) -> dict[str, dict[str, Any]]:

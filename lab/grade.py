@@ -14,11 +14,12 @@ from typing import Any, Literal
 
 from lab.host import QUIET_SHARE
 from lab.measure import load_figures
-from lab.scenario import Bound, Check, Cost, Goodput, Objectives, PromptHolds, Public, Work
+from lab.quality import Paired, paired, scores
+from lab.scenario import Bound, Check, Cost, Goodput, Objectives, PromptHolds, Public, Quality, Work
 from lab.traffic import delivery
 from loadtests import LoadError
-from loadtests.plan import read_plan
-from loadtests.rows import read_rows
+from loadtests.plan import Plan, read_plan
+from loadtests.rows import Rows, read_rows
 
 SCHEMA = 1
 # The machine's speed as a share of its speed at calibration. A slower machine can fail a good stack, so the limit is
@@ -32,7 +33,8 @@ Verdict = Literal["pass", "fail", "cannot_grade"]
 
 @dataclass(frozen=True)
 class CheckResult:
-    """One check. `margin`: the factor by which the value clears (pass) or misses (fail) the threshold; None: exact."""
+    """One check. `margin`: the factor, or the number of paired standard errors, by which the value clears (pass) or
+    misses (fail) the threshold; None: exact."""
 
     id: str
     title: str
@@ -44,6 +46,7 @@ class CheckResult:
     healthy: float | None
     margin: float | None
     reason: str
+    margin_unit: Literal["×", "SE"] = "×"
 
 
 @dataclass(frozen=True)
@@ -72,13 +75,28 @@ def grade(folder: Path, public: Public) -> Grade:
     sent = delivery(folder, plan, rows)
     cut_at = rows.end.seconds if rows.end and sent.cut_short else None
     figures = load_figures(rows.rows, plan.header.requests, public.objectives, cut_at)
-    checks = tuple(_check(check, figures, measured, public.objectives) for check in public.checks)
+    scored = _scores(public, plan, rows, measured, cut_short=cut_at is not None)
+    checks = tuple(_check(check, figures, measured, public.objectives, scored) for check in public.checks)
     conditions = measured["conditions"] | {"delivery": asdict(sent)}
     problems = [text for text in (sent.problem, *_disturbances(measured)) if text]
     verdict, reasons = _verdict(problems, checks)
     if verdict == "pass" and sent.cut_short:
         verdict, reasons = "cannot_grade", ("the load was cut short, which can show a failure but no pass",)
     return Grade(verdict, reasons, checks, figures, conditions)
+
+
+def _scores(
+    public: Public, plan: Plan, rows: Rows, measured: Mapping[str, Any], cut_short: bool
+) -> dict[str, Paired | None]:
+    """For each check of quality, the load's answers beside the healthy stack's; None where there are none."""
+    found: dict[str, Paired | None] = {}
+    for check in public.checks:
+        if isinstance(check, Quality):
+            healthy = measured["healthy"]["labelled"].get(check.measure, {})
+            mine = scores(check.measure, plan.arrivals, rows.rows, only_ended=cut_short)
+            known = mine.keys() <= healthy.keys()
+            found[check.id] = paired(mine, healthy, check.ratio_to_healthy) if known else None
+    return found
 
 
 def _verdict(problems: list[str], checks: tuple[CheckResult, ...]) -> tuple[Verdict, tuple[str, ...]]:
@@ -129,7 +147,11 @@ def same_speed(anchor: float, calibrated: float) -> bool:
 
 
 def _check(
-    check: Check, figures: Mapping[str, Any], measured: Mapping[str, Any], objectives: Objectives
+    check: Check,
+    figures: Mapping[str, Any],
+    measured: Mapping[str, Any],
+    objectives: Objectives,
+    scored: Mapping[str, Paired | None],
 ) -> CheckResult:
     match check:
         case Goodput():
@@ -142,15 +164,14 @@ def _check(
             return _bound(check, measured["config"])
         case PromptHolds():
             return _prompts(check, measured["prompts"][check.id])
+        case Quality():
+            return _quality(check, scored[check.id])
 
 
 def _goodput(check: Goodput, value: float, objectives: Objectives) -> CheckResult:
     passed = value >= check.value
     missed, allowed = 1 - value, 1 - check.value
-    limits = (
-        f"first token within {objectives.first_token_seconds:g} s, {objectives.time_per_output_token_seconds:g} s per "
-        f"token, all within {objectives.latency_seconds:g} s"
-    )
+    limits = objectives.in_words()
     reason = f"{value:.1%} of the offered requests met every objective ({limits}); at least {check.value:.0%} must"
     return _result(check, passed, value, check.value, None, _factor(passed, missed, allowed), reason)
 
@@ -203,6 +224,21 @@ def _prompts(check: PromptHolds, found: Mapping[str, Any]) -> CheckResult:
     if missing:
         reason += f"; missing first: {missing}"
     return _result(check, value >= check.value, value, check.value, None, None, reason)
+
+
+def _quality(check: Quality, found: Paired | None) -> CheckResult:
+    if found is None:
+        return CheckResult(check.id, check.title, check.kind, "not_measured", None, None, check.op, None, None,
+                           f"{check.title}: no answers that the healthy stack gave too, so nothing can be compared",
+                           "SE")  # fmt: skip
+    threshold = check.ratio_to_healthy * found.healthy
+    reason = (
+        f"{check.title}: {found.value:.3f} over {found.n} texts, at least {threshold:.3f} must be (the healthy stack: "
+        f"{found.healthy:.3f} on the same texts)"
+    )
+    outcome: Outcome = "pass" if found.distance >= 0 else "fail"
+    return CheckResult(check.id, check.title, check.kind, outcome, found.value, threshold, check.op, found.healthy,
+                       found.standard_errors, reason, "SE")  # fmt: skip
 
 
 def _result(

@@ -18,15 +18,21 @@ SCRAPED_SHARE = 0.9  # of the expected scrapes, below which metrics prove nothin
 
 def good(row: Row, objectives: Objectives) -> bool:
     """Whether one request met every objective. An answer of fewer than two tokens has no time per output token."""
+    if row.outcome != "ok" or row.latency is None:
+        return False
+    if not row.streamed:
+        return _within(row.latency, objectives.whole_seconds)
     return (
-        row.outcome == "ok"
-        and row.ttft is not None
-        and row.latency is not None
+        row.ttft is not None
         and bool(row.completion_tokens)
-        and row.ttft <= objectives.first_token_seconds
-        and row.latency <= objectives.latency_seconds
-        and (row.tpot is None or row.tpot <= objectives.time_per_output_token_seconds)
+        and _within(row.ttft, objectives.first_token_seconds)
+        and _within(row.latency, objectives.latency_seconds)
+        and (row.tpot is None or _within(row.tpot, objectives.time_per_output_token_seconds))
     )
+
+
+def _within(seconds: float, limit: float | None) -> bool:
+    return limit is None or seconds <= limit
 
 
 def goodput(rows: Sequence[Row], planned: int, objectives: Objectives, cut_at: float | None = None) -> float:
@@ -43,8 +49,11 @@ def certain_miss(row: Row, now: float, objectives: Objectives) -> bool:
     """Whether a request has missed an objective for good, `now` seconds into the run."""
     if row.outcome != "unfinished":
         return not good(row, objectives)
-    late_start = row.first_token is None and now - row.intended > objectives.first_token_seconds
-    return late_start or now - row.intended > objectives.latency_seconds
+    waited = now - row.intended
+    if not row.streamed:
+        return not _within(waited, objectives.whole_seconds)
+    late_start = row.first_token is None and not _within(waited, objectives.first_token_seconds)
+    return late_start or not _within(waited, objectives.latency_seconds)
 
 
 def quantile(values: Sequence[float], share: float) -> float | None:
@@ -56,10 +65,12 @@ def quantile(values: Sequence[float], share: float) -> float | None:
 def load_figures(
     rows: Sequence[Row], planned: int, objectives: Objectives, cut_at: float | None = None
 ) -> dict[str, float | None]:
-    """What the rows say: goodput, quantiles in seconds, mean tokens per answered request, outcomes as shares."""
+    """What the rows say: goodput, quantiles in seconds, mean tokens per streamed answer, outcomes as shares."""
     answered = [row for row in rows if row.outcome == "ok"]
     ttft = [row.ttft for row in answered if row.ttft is not None]
     tpot = [row.tpot for row in answered if row.tpot is not None]
+    streamed = [row for row in answered if row.streamed]
+    whole = [row.latency for row in answered if not row.streamed and row.latency is not None]
     return {
         "goodput": goodput(rows, planned, objectives, cut_at),
         "answered_share": len(answered) / planned,
@@ -67,8 +78,10 @@ def load_figures(
         "ttft_p95": quantile(ttft, 0.95),
         "tpot_p50": quantile(tpot, 0.5),
         "tpot_p95": quantile(tpot, 0.95),
-        "prompt_tokens": mean([row.prompt_tokens or 0 for row in answered]),
-        "completion_tokens": mean([row.completion_tokens or 0 for row in answered]),
+        "whole_p50": quantile(whole, 0.5),
+        "whole_p95": quantile(whole, 0.95),
+        "prompt_tokens": mean([row.prompt_tokens or 0 for row in streamed]),
+        "completion_tokens": mean([row.completion_tokens or 0 for row in streamed]),
     }
 
 

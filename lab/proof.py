@@ -21,16 +21,17 @@ from lab import calibrate, drill, workspace
 from lab.check import check
 from lab.code import code_digest
 from lab.drill import Configs, Progress
-from lab.grade import Grade
+from lab.grade import CheckResult, Grade
 from lab.measure import certain_miss
 from lab.recording import record
 from lab.run import Run, RunError
 from lab.runtime import control
-from lab.scenario import Change, Cost, Goodput, Scenario, Work
+from lab.scenario import Change, Cost, Goodput, Quality, Scenario, Work
 from lab.traffic import Watcher
 from loadtests.rows import Row
 
 MARGIN = 1.5  # for goodput misses and cost, and for the tokens of a cheat
+STANDARD_ERRORS = 3.0  # for quality, over paired texts
 CUT_MARGIN = 2.0  # a failing control is cut short when it has so many times the allowed misses
 SETTLED_SECONDS, SETTLED_ROWS = 15, 10  # when a control that fails on another check has shown enough
 ATTEMPTS = 3  # of a control that could not be graded
@@ -49,16 +50,15 @@ class Control:
 
 def controls(scenario: Scenario) -> Iterator[Control]:
     """Every control of the scenario, in the order in which they run."""
-    goodput = next(check.id for check in scenario.public.checks if isinstance(check, Goodput))
-    broken = workspace.broken(scenario)
+    broken, truth = workspace.broken(scenario), scenario.truth
     yield Control("healthy", workspace.healthy(scenario))
-    yield Control("broken", broken, fails_on=goodput)
+    yield Control("broken", broken, fails_on=truth.broken_fails_on)
     for name, fix in scenario.fixes.items():
         yield Control(f"fix {name}", changed(broken, fix))
     for name, cheat in scenario.cheats.items():
         yield Control(f"cheat {name}", changed(broken, cheat), cheat.fails_on, cheat.stop)
-    yield Control("roll-back", workspace.defaults(), fails_on=scenario.truth.rollback_fails_on)
-    yield Control("decoy", changed(broken, scenario.truth.decoy), fails_on=goodput)
+    yield Control("roll-back", workspace.defaults(scenario.public.services), fails_on=truth.rollback_fails_on)
+    yield Control("decoy", changed(broken, truth.decoy), fails_on=truth.broken_fails_on)
 
 
 def changed(configs: Configs, change: Change) -> Configs:
@@ -145,7 +145,7 @@ def _prove_one(
 
 def serve(run: Run, chosen: Control, progress: Progress) -> None:
     """Bring a control's configuration into service; stop what it stops."""
-    placed, old = workspace.placed(chosen.configs, run.ports), workspace.read(run.applied)
+    placed, old = workspace.placed(chosen.configs, run.ports), workspace.read(run.applied, run.info.services)
     stopped = {p.name for p in control.processes(run) if p.state in ("STOPPED", "EXITED", "FATAL")} - {"load"}
     for name in stopped:
         control.start(run, name)
@@ -169,22 +169,27 @@ def shortfalls(chosen: Control, result: Grade, scenario: Scenario) -> list[str]:
             return [f"must fail on {chosen.fails_on}, but that check did not fail"]
         weighed = [item for item in declared if _has_margin(item.id, scenario, passing=False)]
     return [
-        f"{item.id}: margin {item.margin:.2f} is below {MARGIN}"
+        f"{item.id}: margin {item.margin:.2f} {item.margin_unit} is below {_wanted(item)}"
         for item in weighed
-        if item.margin is not None and item.margin < MARGIN
+        if item.margin is not None and item.margin < _wanted(item)
     ]
+
+
+def _wanted(item: CheckResult) -> float:
+    return STANDARD_ERRORS if item.margin_unit == "SE" else MARGIN
 
 
 def _has_margin(check_id: str, scenario: Scenario, passing: bool) -> bool:
     """Exact checks have none; the tokens of an honest answer are held by their spread over repeats instead."""
     check = next(check for check in scenario.public.checks if check.id == check_id)
-    return isinstance(check, Goodput | Cost) or (isinstance(check, Work) and not passing)
+    return isinstance(check, Goodput | Cost | Quality) or (isinstance(check, Work) and not passing)
 
 
 def _watcher(chosen: Control, scenario: Scenario) -> Watcher:
     """Ends the load of a control whose outcome is certain; recorded controls and those that pass run in full."""
-    if chosen.fails_on is None or chosen.name in RECORDED:
-        return lambda rows, elapsed: False
+    declared = next((check for check in scenario.public.checks if check.id == chosen.fails_on), None)
+    if declared is None or isinstance(declared, Quality) or chosen.name in RECORDED:
+        return lambda rows, elapsed: False  # a comparison of texts needs all of them
     load, objectives = scenario.public.load.grading, scenario.public.objectives
     goodput = next(check for check in scenario.public.checks if isinstance(check, Goodput))
 
@@ -202,7 +207,7 @@ def _record(run: Run, scenario: Scenario, folder: Path, name: str) -> None:
     window = json.loads((folder / "measurements.json").read_text())["window"]
     out = scenario.folder / f"hidden/recordings/{name}.json.gz"
     out.parent.mkdir(parents=True, exist_ok=True)
-    record(run.prometheus_url, window["start"], window["end"], ["gateway", "llm", "loadgen"], out)
+    record(run.prometheus_url, window["start"], window["end"], [*run.info.services, "loadgen"], out)
 
 
 def _must(chosen: Control) -> str:

@@ -53,7 +53,7 @@ def _series(graded: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, list[flo
         values = [attempt["figures"][figure] for attempt in graded if attempt["figures"].get(figure) is not None]
         yield f"{figure} ({unit})", values, _threshold(graded, thresholds.get(figure))
     for check in graded[0]["checks"] if graded else ():
-        if check["kind"] == "cost":
+        if check["kind"] in ("cost", "quality"):
             values = [item["value"] for attempt in graded for item in attempt["checks"] if item["id"] == check["id"]]
             known = [value for value in values if value is not None]
             yield check["id"], known, _threshold(graded, check["id"])

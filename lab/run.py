@@ -59,8 +59,18 @@ class Ports:
     def loadgen(self) -> int:
         return self.base + 4
 
+    @property
+    def rag(self) -> int:
+        return self.base + 5
+
+    @property
+    def moderation(self) -> int:
+        return self.base + 6
+
     def all(self) -> dict[str, int]:
-        return {name: getattr(self, name) for name in ("gateway", "llm", "ready", "prometheus", "loadgen")}
+        """Every port of a run, whatever runs in it."""
+        names = ("gateway", "llm", "ready", "prometheus", "loadgen", "rag", "moderation")
+        return {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True)
@@ -72,6 +82,7 @@ class RunInfo:
     purpose: str  # "drill", "baseline" or "proof"
     scenario: str
     digest: str  # of the scenario
+    services: tuple[str, ...]  # what runs, in the order in which it is waited for
     code: str  # digest of the services' code and the lock files
     port_base: int
     socket: str  # of the process manager
@@ -90,8 +101,9 @@ class Run:
     @cached_property
     def info(self) -> RunInfo:
         try:
-            return RunInfo(**json.loads((self.folder / "run.json").read_text()))
-        except (OSError, ValueError, TypeError) as problem:
+            fields = json.loads((self.folder / "run.json").read_text())
+            return RunInfo(**fields | {"services": tuple(fields["services"])})
+        except (OSError, ValueError, TypeError, KeyError) as problem:
             raise RunError(f"{self.folder / 'run.json'} cannot be read: {problem}") from problem
 
     @property

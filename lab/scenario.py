@@ -9,16 +9,17 @@ import hashlib
 import re
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from lab.diagnosis import Truth
 from lab.paths import SCENARIOS
 from stack.settings import ConfigError, Settings, load, nearest, read_yaml
 
 Operator = Literal[">=", "<=", "between"]
-SERVICES = ("llm", "gateway")
+ServiceName = Literal["llm", "rag", "moderation", "gateway"]
+SERVICES: tuple[ServiceName, ...] = get_args(ServiceName)  # in the order in which they are waited for
 
 
 class Load(Settings):
@@ -34,7 +35,7 @@ class Load(Settings):
     seed: int
     split: Literal["practice", "grading"] = "practice"
     tenant: str
-    assistant: str
+    target: str = Field(description="the assistant or the collection that is asked; moderation has none: write -")
 
 
 class Loads(Settings):
@@ -51,9 +52,31 @@ class Loads(Settings):
 class Objectives(Settings):
     """What one request must do to count as good; seconds, from the intended send time."""
 
-    first_token_seconds: float = Field(gt=0)
-    time_per_output_token_seconds: float = Field(gt=0)
-    latency_seconds: float = Field(gt=0)
+    first_token_seconds: float | None = Field(None, gt=0, description="of a streamed answer")
+    time_per_output_token_seconds: float | None = Field(None, gt=0, description="of a streamed answer")
+    latency_seconds: float | None = Field(None, gt=0, description="to the end of a streamed answer")
+    whole_seconds: float | None = Field(None, gt=0, description="to an answer in one piece: a search, a decision")
+
+    @model_validator(mode="after")
+    def _something_is_wanted(self) -> "Objectives":
+        if self.latency_seconds is None and self.whole_seconds is None:
+            raise ValueError("give latency_seconds for streamed answers, whole_seconds for others, or both")
+        return self
+
+    @property
+    def longest_seconds(self) -> float:
+        """After which a request that has not ended is certain to be a miss."""
+        return max(self.latency_seconds or 0, self.whole_seconds or 0)
+
+    def in_words(self) -> str:
+        """The limits in one phrase."""
+        told = (
+            (self.first_token_seconds, "first token within {:g} s"),
+            (self.time_per_output_token_seconds, "{:g} s per token"),
+            (self.latency_seconds, "all of an answer within {:g} s"),
+            (self.whole_seconds, "an answer in one piece within {:g} s"),
+        )
+        return ", ".join(text.format(limit) for limit, text in told if limit is not None)
 
 
 class Symptom(Settings):
@@ -127,7 +150,18 @@ class PromptHolds(Settings):
     value: float = Field(1.0, gt=0, le=1)
 
 
-Check = Annotated[Goodput | Work | Cost | Bound | PromptHolds, Field(discriminator="kind")]
+class Quality(Settings):
+    """How right the answers were where the right one is known, as a ratio to the healthy stack's on the same texts."""
+
+    kind: Literal["quality"]
+    id: str
+    title: str
+    measure: Literal["ranking", "abuse_stopped", "clean_passed"]
+    op: Literal[">="] = ">="
+    ratio_to_healthy: float = Field(gt=0, le=1)
+
+
+Check = Annotated[Goodput | Work | Cost | Bound | PromptHolds | Quality, Field(discriminator="kind")]
 
 
 class Watch(Settings):
@@ -161,7 +195,7 @@ class Public(Settings):
     question: str
     level: int = Field(ge=1, le=4)
     covers: tuple[str, ...]
-    services: tuple[Literal["llm", "gateway"], ...]
+    services: tuple[ServiceName, ...] = Field(min_length=1, description="what runs; everything else stays off")
     load: Loads
     objectives: Objectives
     wait_for: Symptom
@@ -171,13 +205,21 @@ class Public(Settings):
     predict: tuple[Prediction, ...] = ()
     time_box_minutes: float = Field(gt=0, le=240)
 
+    @field_validator("services")
+    @classmethod
+    def _in_order(cls, services: tuple[ServiceName, ...]) -> tuple[ServiceName, ...]:
+        """In the order of SERVICES, whatever the file says."""
+        if "gateway" not in services:
+            raise ValueError("gateway is missing; all load goes through it")
+        return tuple(name for name in SERVICES if name in services)
+
 
 class Change(Settings):
     """A fix or a cheat: merge patches by service on the broken configuration, and services to stop."""
 
     title: str
-    patch: dict[Literal["llm", "gateway"], dict[str, Any]] = Field(default_factory=dict)
-    stop: tuple[Literal["llm", "gateway"], ...] = ()
+    patch: dict[ServiceName, dict[str, Any]] = Field(default_factory=dict)
+    stop: tuple[ServiceName, ...] = ()
     fails_on: str | None = Field(None, description="for a cheat: the check that must fail")
 
 
@@ -187,7 +229,8 @@ class HiddenTruth(Settings):
     diagnosis: Truth
     decoy: Change = Field(description="a run with the same symptom and another cause")
     predictions: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
-    rollback_fails_on: str = Field(description="the check on which a roll-back to the defaults fails")
+    broken_fails_on: str = Field(description="the check on which the broken configuration fails, and the decoy")
+    rollback_fails_on: str | None = Field(description="the check on which a roll-back to the defaults fails, or null")
 
 
 class Scenario:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from jinja2 import Environment, StrictUndefined, UndefinedError
+from jinja2 import Environment, StrictUndefined
 
 from lab.paths import DASHBOARDS
 
@@ -16,12 +16,7 @@ def rule_files(rules_dir: Path) -> list[Path]:
 
 
 def render_config(ports: Mapping[str, int], rules_dir: Path) -> str:
-    """Prometheus' configuration as YAML: `ports` maps each scrape job of the template to its loopback port.
-
-    Raises ValueError when a job has no port.
-    """
-    template = Environment(undefined=StrictUndefined, autoescape=False).from_string(TEMPLATE.read_text("utf-8"))
-    try:
-        return template.render(ports=dict(ports), rule_files=[str(path) for path in rule_files(rules_dir)])
-    except UndefinedError as problem:
-        raise ValueError(f"{TEMPLATE.name}: a scrape job has no port: {problem}") from problem
+    """Prometheus' configuration as YAML: `ports` maps each scrape job to its loopback port."""
+    environment = Environment(undefined=StrictUndefined, autoescape=False, trim_blocks=True)
+    template = environment.from_string(TEMPLATE.read_text("utf-8"))
+    return template.render(ports=dict(ports), rule_files=[str(path) for path in rule_files(rules_dir)])

@@ -23,6 +23,7 @@ from lab.grade import CheckResult, Grade
 from lab.measure import good, load_figures
 from lab.prometheus import Prometheus, PrometheusUnreachable
 from lab.promql import QueryError
+from lab.quality import means
 from lab.report import ATTEMPT_COST, HINT_COST
 from lab.run import Run
 from lab.runtime import control
@@ -34,6 +35,11 @@ from loadtests.rows import read_rows
 RECENT_SECONDS = 30
 STEP_SECONDS = 10
 SHARES = {"slo", "probe"}
+QUALITY = {
+    "ranking": "ranking of the right document, nDCG@10",
+    "abuse_stopped": "abuse blocked or held for review",
+    "clean_passed": "clean texts let through",
+}
 COLOURS = {"pass": "green", "fail": "red", "cannot_grade": "yellow", "not_measured": "yellow"}
 
 
@@ -96,7 +102,7 @@ def state(run: Run, scenario: Scenario) -> dict[str, Any]:
         "objectives": public.objectives.model_dump(),
         "recent": recent(run, scenario),
         "alerts": alerts(run),
-        "pending_changes": bool(workspace.diff(run.applied, run.workspace)),
+        "pending_changes": bool(workspace.diff(run.applied, run.workspace, run.info.services)),
         "workspace": str(run.workspace),
         "prometheus": run.prometheus_url,
         "gateway": run.gateway_url,
@@ -125,7 +131,7 @@ def recent(run: Run, scenario: Scenario) -> dict[str, float | None] | None:
         due, offered = {row.i for row in ended}, None
     else:
         # Whoever came later than this may still be served in time.
-        first, last = begun - objectives.latency_seconds, now - objectives.latency_seconds
+        first, last = begun - objectives.longest_seconds, now - objectives.longest_seconds
         due = {arrival.i for arrival in plan.arrivals if first <= arrival.offset <= last}
         offered = sum(begun <= arrival.offset <= now for arrival in plan.arrivals) / seconds
     if not ended and not due:
@@ -133,6 +139,7 @@ def recent(run: Run, scenario: Scenario) -> dict[str, float | None] | None:
     served = sum(good(row, objectives) for row in load.rows if row.i in due)
     figures = load_figures(ended, max(1, len(ended)), objectives)
     return figures | {
+        "quality": means(plan.arrivals, ended),
         "goodput": served / len(due) if due else None,
         "offered_per_second": offered,
         "answered_per_second": sum(row.outcome == "ok" for row in ended) / seconds,
@@ -170,22 +177,33 @@ def symptom(recent: dict[str, float | None] | None, objectives: dict[str, float]
     if recent is None:
         return "No load right now."
     table = Table("as callers see it", "now", "objective", box=None, pad_edge=False)
-    first, each = objectives["first_token_seconds"], objectives["time_per_output_token_seconds"]
     offered = recent["offered_per_second"]
     rows = [  # name, value, format, the worst good value, whether more is better
-        ("time to first token, p50", recent["ttft_p50"], "{:.2f} s", first, False),
-        ("time to first token, p95", recent["ttft_p95"], "{:.2f} s", first, False),
-        ("time per output token, p95", recent["tpot_p95"], "{:.3f} s", each, False),
+        ("time to first token, p50", recent["ttft_p50"], "{:.2f} s", objectives["first_token_seconds"], False),
+        ("time to first token, p95", recent["ttft_p95"], "{:.2f} s", objectives["first_token_seconds"], False),
+        (
+            "time per output token, p95",
+            recent["tpot_p95"],
+            "{:.3f} s",
+            objectives["time_per_output_token_seconds"],
+            False,
+        ),
+        ("answers in one piece, p50", recent["whole_p50"], "{:.2f} s", objectives["whole_seconds"], False),
+        ("answers in one piece, p95", recent["whole_p95"], "{:.2f} s", objectives["whole_seconds"], False),
         ("requests that met every objective", recent["goodput"], "{:.0%}", 0.9, True),
         ("requests answered per second", recent["answered_per_second"], "{:.2f}", 0.8 * (offered or 0.0), True),
     ]
     for name, value, form, limit, more in rows:
+        if limit is None:
+            continue
         good_now = value is not None and (value >= limit if more else value <= limit)
         shown = "-" if value is None else form.format(value)
         wanted = f"{'≥' if more else '≤'} {form.format(limit)}"
         if "answered" in name:
             wanted = "each caller waits for the answer" if offered is None else f"{offered:.2f} offered"
         table.add_row(name, f"[{'green' if good_now else 'red'}]{shown}[/]", wanted)
+    for measure, value in recent["quality"].items():
+        table.add_row(QUALITY[measure], f"{value:.2f}", "")
     return Group(table, f"[dim]requests that ended in the last {RECENT_SECONDS} s of the practice load[/]")
 
 
@@ -275,7 +293,7 @@ def margin_of(item: CheckResult) -> str:
     if item.kind == "slo" and item.value in (0, 1):
         return "all missed" if item.value == 0 else "none missed"
     if item.margin is not None:
-        return f"{item.margin:.1f}×"
+        return f"{item.margin:.1f}{'×' if item.margin_unit == '×' else ' SE'}"
     return "-" if item.outcome == "not_measured" else "exact"
 
 

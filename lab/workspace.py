@@ -4,21 +4,18 @@ import difflib
 import hashlib
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel
 
 from lab.paths import CACHE, ROOT
 from lab.run import Ports, Run
-from lab.scenario import SERVICES, Scenario
-from stack.gateway.config import GatewayConfig
-from stack.llm.config import LLMConfig
+from lab.runtime.services import SERVICES
+from lab.scenario import Scenario
 from stack.settings import ConfigError, changed_paths, parse, protected_changes, read_yaml
 
-MODELS: dict[str, type[BaseModel]] = {"llm": LLMConfig, "gateway": GatewayConfig}
 DEFAULTS = ROOT / "stack/config"
 MODEL_FOLDER = CACHE / "models/smollm2-135m-instruct"
 
@@ -36,15 +33,16 @@ def merge_patch(target: Any, patch: Any) -> Any:
     return merged
 
 
-def defaults() -> dict[str, dict[str, Any]]:
-    """The healthy configuration of every service, as shipped."""
-    paths = {service: DEFAULTS / f"{service}.yaml" for service in SERVICES}
+def defaults(services: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """The healthy configuration of these services, as shipped."""
+    paths = {service: DEFAULTS / f"{service}.yaml" for service in services}
     return {service: read_yaml(path.read_text("utf-8"), path.name) for service, path in paths.items()}
 
 
 def healthy(scenario: Scenario) -> dict[str, dict[str, Any]]:
     """The configuration of the site before the incident."""
-    return {name: merge_patch(config, scenario.patch("site", name)) for name, config in defaults().items()}
+    shipped = defaults(scenario.public.services)
+    return {name: merge_patch(config, scenario.patch("site", name)) for name, config in shipped.items()}
 
 
 def broken(scenario: Scenario) -> dict[str, dict[str, Any]]:
@@ -54,17 +52,32 @@ def broken(scenario: Scenario) -> dict[str, dict[str, Any]]:
 
 def placed(configs: Mapping[str, dict[str, Any]], ports: Ports) -> dict[str, dict[str, Any]]:
     """`configs` with the addresses and paths of one run: what a learner may not touch."""
-    llm, gateway = f"http://127.0.0.1:{ports.llm}", f"http://127.0.0.1:{ports.ready}/readyz"
-    places = {
+    engine = {"base_url": _url(ports.llm), "ready_url": _url(ports.ready, "/readyz")}
+    places: dict[str, dict[str, Any]] = {
         "llm": {"listen": {"port": ports.llm, "ready_port": ports.ready}, "model": {"path": str(MODEL_FOLDER)}},
+        "rag": {
+            "listen": {"port": ports.rag},
+            "storage": {"indexes": "../rag", "vectors": str(CACHE / "vectors"), "sources": str(CACHE)},
+            "answerer": {**engine, "tokenizer": str(MODEL_FOLDER / "tokenizer.json")},
+            "audit": {"file": "../audit/answers.jsonl"},
+        },
+        "moderation": {
+            "listen": {"port": ports.moderation},
+            "tier3": {"upstream": _url(ports.llm)},
+            "review": {"url": "sqlite:///../moderation/review.sqlite"},
+        },
         "gateway": {
             "listen": {"port": ports.gateway},
-            "upstream": {"base_url": llm, "ready_url": gateway},
+            "upstream": engine,
             "keys_file": "../keys/hashed.json",
             "audit": {"file": "../audit/prompts.jsonl"},
         },
     }
     return {name: merge_patch(config, places[name]) for name, config in configs.items()}
+
+
+def _url(port: int, path: str = "") -> str:
+    return f"http://127.0.0.1:{port}{path}"
 
 
 def write(configs: Mapping[str, dict[str, Any]], folder: Path) -> None:
@@ -73,12 +86,9 @@ def write(configs: Mapping[str, dict[str, Any]], folder: Path) -> None:
         (folder / f"{name}.yaml").write_text(_as_yaml(config), encoding="utf-8")
 
 
-def read(folder: Path) -> dict[str, dict[str, Any]]:
+def read(folder: Path, services: Iterable[str]) -> dict[str, dict[str, Any]]:
     """The files of `folder` as written, not yet validated; raises ConfigError."""
-    found = {}
-    for name in SERVICES:
-        found[name] = read_yaml(_text_of(folder / f"{name}.yaml"), f"{name}.yaml")
-    return found
+    return {name: read_yaml(_text_of(folder / f"{name}.yaml"), f"{name}.yaml") for name in services}
 
 
 def _text_of(path: Path) -> str:
@@ -91,11 +101,11 @@ def _text_of(path: Path) -> str:
         raise ConfigError(path, [f"{path.name}: byte {problem.start} is not valid UTF-8"]) from None
 
 
-def effective(folder: Path) -> dict[str, dict[str, Any]]:
+def effective(folder: Path, services: Iterable[str]) -> dict[str, dict[str, Any]]:
     """The configuration that the files of `folder` amount to, defaults of absent keys included; raises ConfigError."""
     return {
-        name: parse(json.dumps(config), MODELS[name], f"{name}.yaml").model_dump(mode="json", by_alias=True)
-        for name, config in read(folder).items()
+        name: parse(json.dumps(config), SERVICES[name].config, f"{name}.yaml").model_dump(mode="json", by_alias=True)
+        for name, config in read(folder, services).items()
     }
 
 
@@ -103,7 +113,7 @@ def validate(configs: Mapping[str, dict[str, Any]], original: Mapping[str, dict[
     """Raises ConfigError with every problem: not valid for its service, or a protected key differs from `original`."""
     problems = []
     for name, config in configs.items():
-        source, model = f"{name}.yaml", MODELS[name]
+        source, model = f"{name}.yaml", SERVICES[name].config
         try:
             parse(json.dumps(config), model, source)  # JSON is YAML
         except ConfigError as problem:
@@ -118,13 +128,13 @@ def validate(configs: Mapping[str, dict[str, Any]], original: Mapping[str, dict[
 
 def changed_services(old: Mapping[str, dict[str, Any]], new: Mapping[str, dict[str, Any]]) -> list[str]:
     """The services whose configuration differs in substance, not only in layout."""
-    return [name for name in SERVICES if changed_paths(old[name], new[name])]
+    return [name for name in old if changed_paths(old[name], new[name])]
 
 
-def diff(old: Path, new: Path) -> str:
+def diff(old: Path, new: Path, services: Iterable[str]) -> str:
     """Unified diff of the configuration files of two folders; empty when they say the same, in whatever layout."""
     lines: list[str] = []
-    for name in SERVICES:
+    for name in services:
         before, after = (_in_one_layout(folder / f"{name}.yaml") for folder in (old, new))
         lines += difflib.unified_diff(before, after, f"{old.name}/{name}.yaml", f"{new.name}/{name}.yaml", lineterm="")
     return "\n".join(lines)

@@ -31,9 +31,10 @@ from locust.runners import STATE_MISSING, MasterRunner, Runner, WorkerRunner
 
 from loadtests import LoadError
 from loadtests.metrics import Meters
-from loadtests.plan import USERS, Plan, Share, materialise, read_plan
+from loadtests.plan import Plan, Share, materialise, read_plan
 from loadtests.rows import Row, RowsHeader, worker_path
 from loadtests.user import Caller, PlanUser, Run, Start, loopback
+from loadtests.users import USERS
 from loadtests.writer import RowsWriter, require_new
 
 __all__ = ["PlanUser"]  # the user class that Locust looks for
@@ -59,7 +60,7 @@ def add_options(parser: LocustArgumentParser) -> None:
     add("--seed", "without --plan: seed of the draw (default: 1)", on_page=True, type=int, default=1)
     add("--user", "without --plan: who sends (default: reading_desk)", choices=[*USERS], default="reading_desk")
     add("--tenant", "without --plan: whose key sends (default: demo)", default="demo")
-    add("--assistant", "without --plan: who is asked (default: reading-desk)", default="reading-desk")
+    add("--target", "without --plan: what is asked (default: reading-desk)", default="reading-desk")
     add("--data", "without --plan: where the data packages are (default: .cache/data)", default=".cache/data")
     add("--keys", "JSON file with the API key of each tenant: {tenant: key}")
     add("--rows", "file to write a row to for each request; a worker adds its number to the name")
@@ -130,7 +131,7 @@ class Inputs:
             own = self.options
             plan = materialise(
                 user=own.user, shape="steady", rate=rate, seconds=seconds, seed=seed, split="practice",
-                tenant=own.tenant, assistant=own.assistant, data=Path(own.data),
+                tenant=own.tenant, target=own.target, data=Path(own.data),
             )  # fmt: skip
             self._made = (wanted, plan)
         return self._made[1]

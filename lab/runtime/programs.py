@@ -1,11 +1,12 @@
-"""The programs of a run as a supervisord configuration: one line a service."""
+"""The programs of a run as a supervisord configuration."""
 
 import shlex
 import sys
 from pathlib import Path
 
-from lab.paths import CACHE, DASHBOARDS, ROOT, tool
+from lab.paths import DASHBOARDS, ROOT, tool
 from lab.run import Run
+from lab.runtime.services import SERVICES
 from lab.scrape import render_config
 from stack.lifeline import child_environment
 
@@ -65,16 +66,9 @@ def write_configuration(run: Run) -> Path:
     """supervisord.conf and prometheus.yml of `run`."""
     ports = run.ports
     prometheus = run.folder / "prometheus.yml"
-    scraped = {
-        "gateway": ports.gateway,
-        "llm": ports.llm,
-        "llm-canary": ports.ready,
-        "loadgen": ports.loadgen,
-        "prometheus": ports.prometheus,
-    }
+    scraped = {job: ports.all()[port] for name in run.info.services for job, port in SERVICES[name].jobs.items()}
+    scraped |= {"loadgen": ports.loadgen, "prometheus": ports.prometheus}
     prometheus.write_text(render_config(scraped, DASHBOARDS / "rules"), encoding="utf-8")
-    nice = ["/usr/bin/env", "nice", "-n", str(STACK_NICENESS)]
-    engine = str(CACHE / "engine/bin/python")
     parts = [
         _HEAD.format(logs=_plain(run.logs), folder=_plain(run.folder), socket=_plain(run.info.socket)),
         _program(
@@ -89,20 +83,7 @@ def write_configuration(run: Run) -> Path:
                 "--log.level=warn",
             ],
         ),
-        # 2: the configuration or the model is bad; 3: wrong answers. Starting again would end the same way.
-        _program(
-            run,
-            "llm",
-            [*nice, engine, "-m", "stack.llm.serve", "--config", str(run.applied / "llm.yaml")],
-            exitcodes="0,2,3",
-            stop_seconds=20,
-        ),
-        _program(
-            run,
-            "gateway",
-            [*nice, sys.executable, "-m", "stack.gateway", "--config", str(run.applied / "gateway.yaml")],
-            exitcodes="0,2",
-        ),
+        *(_service(run, name) for name in run.info.services),
         _program(
             run,
             "load",
@@ -120,6 +101,13 @@ def write_configuration(run: Run) -> Path:
     path = run.folder / "supervisord.conf"
     path.write_text("".join(parts), encoding="utf-8")
     return path
+
+
+def _service(run: Run, name: str) -> str:
+    service = SERVICES[name]
+    nice = ("/usr/bin/env", "nice", "-n", str(STACK_NICENESS))
+    command = [*nice, str(service.python), "-m", service.module, "--config", str(run.applied / f"{name}.yaml")]
+    return _program(run, name, command, exitcodes=service.exit_codes, stop_seconds=service.stop_seconds)
 
 
 def load_command(run: Run, folder: Path, tag: str) -> list[str]:

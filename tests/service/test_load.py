@@ -306,7 +306,7 @@ def ended(rows: Path) -> bool:
 def test_the_web_page_runs_plans_made_from_its_form(generator, server, data):
     web, metrics = free_port(), free_port()
     options = ["--web-port", str(web), "--metrics-port", str(metrics), "--rows", str(generator.rows)]
-    process = generator.start(*options, "--tenant", "acme", "--assistant", "fast", "--data", str(data))
+    process = generator.start(*options, "--tenant", "acme", "--target", "fast", "--data", str(data))
     page = WebPage(web)
     if Path("/proc/net/tcp").exists():
         assert web in listening("127.0.0.1")
@@ -333,7 +333,7 @@ def test_the_web_page_runs_plans_made_from_its_form(generator, server, data):
 
 def test_the_web_page_refuses_what_the_command_line_refuses(generator, server, data):
     web = free_port()
-    options = ["--web-port", str(web), "--tenant", "acme", "--assistant", "fast", "--data", str(data)]
+    options = ["--web-port", str(web), "--tenant", "acme", "--target", "fast", "--data", str(data)]
     process = generator.start(*options)
     page = WebPage(web)
     for field, value, message in (

@@ -54,10 +54,10 @@ def test_the_rule_files_are_loaded_and_their_tests_are_not() -> None:
     assert files == [str(RULES_DIR / "serving.yml")]
 
 
-def test_a_job_without_a_port_is_an_error_that_names_it() -> None:
-    ports = {job: port for job, port in PORTS.items() if job != "loadgen"}
-    with pytest.raises(ValueError, match="loadgen"):
-        render_config(ports, RULES_DIR)
+def test_the_series_that_would_replace_a_diagnosis_is_dropped_from_the_engines_job_alone() -> None:
+    jobs = yaml.safe_load(render_config(PORTS, RULES_DIR))["scrape_configs"]
+    dropped = {job["job_name"]: [rule["regex"] for rule in job.get("metric_relabel_configs", [])] for job in jobs}
+    assert dropped == {name: ["vllm:cache_config_info"] if name == "llm" else [] for name in PORTS}
 
 
 # ── rules ──

@@ -27,7 +27,7 @@ CHECKS: tuple[dict[str, Any], ...] = (
 
 def a_public(checks: Sequence[dict[str, Any]] = CHECKS, **changes: Any) -> Public:
     """The public part of a scenario with these checks; first token within 1 s, 0.15 s a token, all within 8 s."""
-    load = {"user": "reading_desk", "rate": 0.5, "seed": 1, "tenant": "acme", "assistant": "desk"}
+    load = {"user": "reading_desk", "rate": 0.5, "seed": 1, "tenant": "acme", "target": "desk"}
     fields = {
         "schema": 1, "id": "desk-is-slow", "title": "The desk is slow", "question": "Why?", "level": 1,
         "covers": ["serving-latency"], "services": ["llm", "gateway"],
@@ -130,7 +130,8 @@ def a_run(folder: Path, **changes: Any) -> Run:
     for name in ("workspace", "applied", "keys", "logs", "load/practice", "checks"):
         (folder / name).mkdir(parents=True)
     fields: dict[str, Any] = {
-        "schema": 1, "run_id": folder.name, "purpose": "drill", "scenario": "desk-is-slow", "digest": "d", "code": "c",
+        "schema": 1, "run_id": folder.name, "purpose": "drill", "scenario": "desk-is-slow", "digest": "d",
+        "services": ["llm", "gateway"], "code": "c",
         "port_base": 20000, "socket": str(folder / "none.sock"), "practice": "2 requests/s", "time_box_seconds": 2700.0,
         "started": 1_800_000_000.0, "versions": {}, **changes,
     }  # fmt: skip
@@ -141,4 +142,7 @@ def a_run(folder: Path, **changes: Any) -> Run:
 
 def info(run_id: str) -> RunInfo:
     """What `lab.run.create` is given."""
-    return RunInfo(1, run_id, "drill", "desk-is-slow", "d", "c", 20000, "none.sock", 2.0, 2700.0, 1_800_000_000.0, {})
+    services = ("llm", "gateway")
+    return RunInfo(
+        1, run_id, "drill", "desk-is-slow", "d", services, "c", 20000, "none.sock", "", 2700.0, 1_800_000_000.0, {}
+    )

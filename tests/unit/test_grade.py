@@ -1,17 +1,22 @@
 """Grading as a pure function of a folder: no noise, gap or trick may turn a verdict round."""
 
 import json
+import math
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from handmade import CHECKS, KV_BUDGET, a_public, a_row, measurements, rows, write_load
+from handmade import CHECKS, KV_BUDGET, a_plan, a_public, a_row, measurements, rows, write_load
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lab.grade import STALL_SECONDS, CheckResult, Grade, grade, same_speed
 from lab.host import QUIET_SHARE
+from lab.quality import key
+from loadtests.labelled import Expected
+from loadtests.plan import Plan
 from loadtests.rows import Row
 
 PUBLIC = a_public()
@@ -39,7 +44,7 @@ def test_slow_requests_fail_on_goodput_and_the_reason_names_share_and_limits(tmp
     found = graded(tmp_path, rows(30, 10))
     assert found.verdict == "fail"
     assert found.reasons == (result(found, "goodput").reason,)
-    for part in ("75.0%", "first token within 1 s", "0.15 s per token", "all within 8 s", "at least 90%"):
+    for part in ("75.0%", "first token within 1 s", "0.15 s per token", "all of an answer within 8 s", "at least 90%"):
         assert part in found.reasons[0]
 
 
@@ -400,3 +405,50 @@ def test_the_same_folder_gives_the_same_grade(names, changes):
         found = [a_row(i, **KINDS[kind]) for i, kind in enumerate(names)]
         first = graded(folder, found, changes)
         assert grade(folder, PUBLIC) == first
+
+
+# ── quality ──
+
+RANKING = {"id": "ranking", "kind": "quality", "title": "Ranking", "measure": "ranking", "ratio_to_healthy": 0.7}
+
+
+def a_labelled_load(folder: Path, found: Sequence[int | None], healthy: Sequence[float] | None) -> Path:
+    """Searches whose right document came at these places; `healthy` are the healthy stack's scores."""
+    plan = a_plan(len(found))
+    arrivals = tuple(
+        arrival.model_copy(
+            update={"path": "/v1/search", "body": {"query": f"q{arrival.i}"}, "expected": Expected(document="d")}
+        )
+        for arrival in plan.arrivals
+    )
+    lines = [
+        a_row(i, streamed=False, documents=("x",) * (place - 1) + ("d",) if place else ("x",))
+        for i, place in enumerate(found)
+    ]
+    known = {} if healthy is None else {"ranking": {key(f"q{i}"): score for i, score in enumerate(healthy)}}
+    write_load(folder, lines, measured=measurements({"healthy.labelled": known}))
+    Plan(plan.header, arrivals).write(folder / "plan.jsonl")
+    return folder
+
+
+def graded_ranking(folder: Path, found: Sequence[int | None], healthy: Sequence[float] | None) -> CheckResult:
+    a_labelled_load(folder, found, healthy)
+    return result(grade(folder, a_public([RANKING])), "ranking")
+
+
+def test_quality_passes_at_its_share_of_the_healthy_stacks_and_fails_below(tmp_path):
+    for name, found, outcome in (("same", [1] * 10, "pass"), ("worse", [1] * 6 + [None] * 4, "fail")):
+        (tmp_path / name).mkdir()
+        assert graded_ranking(tmp_path / name, found, [1.0] * 10).outcome == outcome
+
+
+def test_the_margin_of_quality_is_in_standard_errors_over_the_same_texts(tmp_path):
+    found = graded_ranking(tmp_path, [1, 1, 1, None] * 10, [1.0] * 40)
+    assert (found.value, found.healthy, found.threshold, found.margin_unit) == (0.75, 1.0, 0.7, "SE")
+    assert found.margin == pytest.approx(0.05 / (math.sqrt(0.75 * 0.25 * 40 / 39) / math.sqrt(40)))
+
+
+def test_quality_without_the_healthy_stacks_answers_is_not_graded(tmp_path):
+    """Exploit: another set of questions than the healthy stack was asked."""
+    a_labelled_load(tmp_path, [1] * 10, None)
+    assert grade(tmp_path, a_public([RANKING])).verdict == "cannot_grade"

@@ -7,6 +7,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from loadtests import LoadError
+from loadtests.labelled import Expected
 from loadtests.metrics import SECONDS, Meters
 from loadtests.rows import Row
 
@@ -83,3 +84,26 @@ def test_a_taken_port_is_a_clear_error():
         port = taken.getsockname()[1]
         with pytest.raises(LoadError, match=f"metrics port {port}: cannot listen"):
             Meters().serve(port)
+
+
+def test_the_place_of_the_right_document_is_counted_and_one_that_was_not_found_is_beyond_all_places():
+    meters = Meters()
+    for documents in (("a", "b"), ("b", "a"), ("b",), None):
+        meters.ended("library", row("ok", documents=documents, streamed=False), Expected(document="a"))
+    meters.ended("library", row("timeout", documents=("a",), streamed=False), Expected(document="a"))
+    found = scrape(meters)
+    bucket = "loadgen_right_document_rank_bucket"
+    assert [found[bucket, le] for le in ("1.0", "2.0", "10.0", "+Inf")] == [1.0, 2.0, 2.0, 4.0]
+
+
+def test_decisions_are_counted_by_the_label_of_the_text_and_strange_ones_are_none():
+    meters = Meters()
+    for decision in ("block", "allow", "whatever", None):
+        meters.ended("comments", row("ok", decision=decision, streamed=False), Expected(violating=True))
+    families = {family.name: family for family in meters.registry.collect()}
+    counted = {
+        (s.labels["label"], s.labels["decision"]): s.value
+        for s in families["loadgen_decisions"].samples
+        if s.name.endswith("_total")
+    }
+    assert counted == {("violating", "block"): 1, ("violating", "allow"): 1, ("violating", "none"): 2}

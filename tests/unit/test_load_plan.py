@@ -29,7 +29,7 @@ def data(tmp_path_factory) -> Path:
 def make(data: Path, **changes: Any) -> Plan:
     parameters: dict[str, Any] = {
         "user": "reading_desk", "shape": "steady", "rate": 2.8, "seconds": 45, "seed": 11,
-        "split": "practice", "tenant": "acme", "assistant": "reading-desk", "data": data,
+        "split": "practice", "tenant": "acme", "target": "reading-desk", "data": data,
     }  # fmt: skip
     return materialise(**{**parameters, **changes})
 
@@ -207,7 +207,7 @@ def run_cli(*arguments: str) -> subprocess.CompletedProcess[str]:
 def options(data: Path, out: Path) -> list[str]:
     return (
         "--user reading_desk --shape steady --rate 2.8 --seconds 45 --seed 11 --split practice "
-        f"--tenant acme --assistant reading-desk --data {data} --out {out}"
+        f"--tenant acme --target reading-desk --data {data} --out {out}"
     ).split()
 
 

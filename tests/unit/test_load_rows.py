@@ -107,6 +107,43 @@ def test_an_answer_that_was_not_streamed_has_no_first_token():
     assert (record.row().first_token, record.row().end, record.row().answer) == (None, 4.0, "Yes.")
 
 
+def test_a_search_is_read_with_its_documents_in_their_order():
+    record = exchange()
+    record.take_whole({"results": [{"document": "b", "score": 2.0}, {"document": "a"}, {"no": "document"}]}, 4.0)
+    record.succeed(4.0)
+    assert (record.row().documents, record.row().decision, record.row().outcome) == (("b", "a"), None, "ok")
+
+
+def test_a_streamed_answer_is_read_with_what_it_cites():
+    record = exchange()
+    record.take({"citations": [{"number": 1, "document": "b"}], "choices": []}, 2.0)
+    record.take(piece("Yes [1]."), 3.0)
+    assert (record.row().documents, record.row().answer) == (("b",), "Yes [1].")
+
+
+def test_a_decision_is_read():
+    record = exchange()
+    record.take_whole({"results": [{"flagged": True, "decision": "block"}]}, 4.0)
+    assert (record.row().decision, record.row().documents) == ("block", None)
+
+
+@pytest.mark.parametrize("results", [None, "x", [1], [{"document": 5}], [{"decision": None}], {"document": "a"}])
+def test_results_of_another_shape_are_no_results(results):
+    record = exchange()
+    record.take_whole({"results": results}, 4.0)
+    assert (record.row().documents, record.row().decision) == (None, None)
+
+
+def test_documents_survive_the_way_through_the_file(tmp_path):
+    record = exchange()
+    record.take_whole({"results": [{"document": "b"}]}, 4.0)
+    record.succeed(4.0)
+    writer = RowsWriter(tmp_path / "rows.jsonl", RowsHeader(start=1.0, plan=plan_header()))
+    writer.write(record.row())
+    writer.close(End(planned=1, sent=1, seconds=3.0))
+    assert read_rows(tmp_path / "rows.jsonl").rows == (record.row(),)
+
+
 def test_a_complete_answer_cannot_fail_any_more():
     record = exchange()
     record.succeed(3.0)
@@ -172,7 +209,7 @@ def test_rows_hold_the_fields_that_other_programs_read(tmp_path):
     assert (first["schema"], first["start"], first["plan"]["user"]) == (1, 1.5, "reading_desk")
     assert list(second) == [
         "schema", "i", "request_id", "tenant", "intended", "sent", "first_token", "end", "outcome", "status",
-        "error", "prompt_tokens", "completion_tokens", "answer",
+        "error", "prompt_tokens", "completion_tokens", "answer", "streamed", "documents", "decision",
     ]  # fmt: skip
     assert last == {"schema": 1, "end": {"planned": 2, "sent": 1, "seconds": 3.0}}
 

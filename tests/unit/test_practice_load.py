@@ -8,7 +8,7 @@ from lab.scenario import Load, Loads
 
 
 def a_load(amount, unit):
-    return Load(user="reading_desk", rate=amount, unit=unit, seed=1, tenant="demo", assistant="desk")
+    return Load(user="reading_desk", rate=amount, unit=unit, seed=1, tenant="demo", target="desk")
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from lab.diagnosis import load_vocabulary
 from lab.paths import SCENARIOS
 from lab.promql import read
 from lab.run import Ports
+from lab.runtime.services import SERVICES
 from lab.scenario import Change, Cost, Goodput, Load, Scenario, Work, all_ids, find
 from lab.traffic import DRAIN_SECONDS
 from loadtests.metrics import SECONDS as LOADGEN_SECONDS
@@ -129,7 +130,7 @@ def test_a_cheat_that_fails_on_a_check_that_does_not_exist_is_refused(tmp_path):
 
 def test_the_site_and_its_fault_are_valid_and_touch_nothing_that_belongs_to_the_lab(scenario):
     healthy, broken = workspace.healthy(scenario), workspace.broken(scenario)
-    assert problems(healthy, workspace.defaults()) == []
+    assert problems(healthy, workspace.defaults(scenario.public.services)) == []
     assert problems(broken, healthy) == []
     assert workspace.changed_services(healthy, broken)
 
@@ -158,14 +159,16 @@ def test_checks_that_controls_fail_on_exist(scenario):
     ids = [check.id for check in scenario.public.checks]
     assert len(ids) == len(set(ids))
     assert {cheat.fails_on for cheat in scenario.cheats.values()} <= set(ids)
-    assert scenario.truth.rollback_fails_on in ids
+    assert scenario.truth.broken_fails_on in ids
+    assert scenario.truth.rollback_fails_on in {None, *ids}
     assert all(fix.fails_on is None for fix in scenario.fixes.values())
 
 
 def test_every_check_is_seen_to_fail_by_some_control(scenario):
     """A check that nothing was made to fail proves nothing. Two need no cheat: the broken run itself exceeds the
     cost, and what shortens prompts fails on the probe of the prompt before it does on their tokens."""
-    tried = {cheat.fails_on for cheat in scenario.cheats.values()} | {scenario.truth.rollback_fails_on}
+    tried = {cheat.fails_on for cheat in scenario.cheats.values()}
+    tried |= {scenario.truth.rollback_fails_on, scenario.truth.broken_fails_on}
     checks = [check for check in scenario.public.checks if not isinstance(check, Cost)]
     checks = [check for check in checks if not (isinstance(check, Work) and check.field == "prompt_tokens")]
     assert {check.id for check in checks} - tried == set()
@@ -175,12 +178,12 @@ def test_the_site_differs_from_the_defaults_in_many_harmless_ways(scenario):
     """Exploit: diff the workspace against the shipped defaults, and the difference is the answer."""
     changed = {
         f"{name}.{path}"
-        for name in workspace.MODELS
-        for path in changed_paths(workspace.defaults()[name], workspace.healthy(scenario)[name])
+        for name in scenario.public.services
+        for path in changed_paths(workspace.defaults(scenario.public.services)[name], workspace.healthy(scenario)[name])
     }
     fault = {
         f"{name}.{path}"
-        for name in workspace.MODELS
+        for name in scenario.public.services
         for path in changed_paths(workspace.healthy(scenario)[name], workspace.broken(scenario)[name])
     }
     assert len(changed - fault) >= HARMLESS_CHANGES
@@ -191,7 +194,7 @@ def test_bounds_speak_of_keys_that_a_learner_may_change(scenario):
         if check.kind == "bound":
             service, path = check.key.split(".", 1)
             assert isinstance(workspace._at(workspace.healthy(scenario)[service], path), int | float)
-            assert not any(f"{path}.".startswith(f"{kept}.") for kept in protected_paths(workspace.MODELS[service]))
+            assert not any(f"{path}.".startswith(f"{kept}.") for kept in protected_paths(SERVICES[service].config))
 
 
 def test_documents_that_a_prompt_must_hold_are_the_sites(scenario):
@@ -211,8 +214,9 @@ def test_the_load_can_be_made_and_its_tenant_may_ask_its_assistant(scenario, par
     assert load.user in USERS
     assert load.shape in SHAPES
     assert load.split in SPLITS
-    tenants = {tenant["name"]: tenant["assistants"] for tenant in workspace.broken(scenario)["gateway"]["tenants"]}
-    assert load.assistant in tenants[load.tenant]
+    tenants = {tenant["name"]: tenant for tenant in workspace.broken(scenario)["gateway"]["tenants"]}
+    tenant = tenants[load.tenant]
+    assert load.target in {"-", *tenant["assistants"], *tenant.get("collections", [])}
 
 
 def test_grading_asks_other_questions_at_other_moments_than_practice(scenario):
@@ -330,7 +334,7 @@ def test_what_is_to_be_predicted_does_not_name_the_mechanism(scenario):
 
 
 def test_the_public_part_shows_no_line_of_the_fault_or_of_a_fix(scenario):
-    parts: list[Any] = [scenario.patch("fault", name) for name in workspace.MODELS]
+    parts: list[Any] = [scenario.patch("fault", name) for name in scenario.public.services]
     parts += [change.patch for _, change in changes(scenario)]
     lines = {line.strip().casefold() for part in parts for text in texts_in(part) for line in text.splitlines()}
     public = told_in_public(scenario)

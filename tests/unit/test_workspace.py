@@ -13,15 +13,17 @@ from hypothesis import strategies as st
 
 from lab import drill, workspace
 from lab.run import Ports, Run, RunError
+from lab.runtime.services import SERVICES
 from stack.settings import ConfigError, protected_paths
 
 Configs = dict[str, dict[str, Any]]
+PAIR = ("llm", "gateway")
 
 
 @pytest.fixture
 def configs() -> Configs:
     """The defaults with the addresses of a run."""
-    return workspace.placed(workspace.defaults(), Ports(20000))
+    return workspace.placed(workspace.defaults(PAIR), Ports(20000))
 
 
 def changed(configs: Configs, service: str, path: str, value: Any) -> Configs:
@@ -88,13 +90,13 @@ def test_what_is_written_is_read_back_as_it_was(config):
     """Bug: a template whose line breaks or quotes change on the way is another prompt."""
     with tempfile.TemporaryDirectory() as folder:
         workspace.write({"llm": config, "gateway": {}}, Path(folder))
-        assert workspace.read(Path(folder)) == {"llm": config, "gateway": {}}
+        assert workspace.read(Path(folder), PAIR) == {"llm": config, "gateway": {}}
 
 
 def test_the_shipped_configuration_survives_the_way_through_its_files(configs, tmp_path):
     workspace.write(configs, tmp_path)
-    assert workspace.read(tmp_path) == configs
-    workspace.validate(workspace.read(tmp_path), configs)
+    assert workspace.read(tmp_path, PAIR) == configs
+    workspace.validate(workspace.read(tmp_path, PAIR), configs)
 
 
 def test_files_are_written_as_a_person_would():
@@ -120,17 +122,17 @@ def test_a_file_that_is_gone_or_broken_is_named(configs, tmp_path):
     workspace.write(configs, tmp_path)
     (tmp_path / "llm.yaml").write_bytes(b"schema: 1 # \xff\n")
     with pytest.raises(ConfigError, match=r"llm.yaml: byte 12 is not valid UTF-8"):
-        workspace.read(tmp_path)
+        workspace.read(tmp_path, PAIR)
     (tmp_path / "llm.yaml").unlink()
     with pytest.raises(ConfigError, match=r"llm.yaml: missing"):
-        workspace.read(tmp_path)
+        workspace.read(tmp_path, PAIR)
 
 
 def test_a_file_that_is_no_yaml_is_named_with_its_line(configs, tmp_path):
     workspace.write(configs, tmp_path)
     (tmp_path / "gateway.yaml").write_text("schema: 1\nlisten: {host\n")
     with pytest.raises(ConfigError, match=r"gateway.yaml: line \d"):
-        workspace.read(tmp_path)
+        workspace.read(tmp_path, PAIR)
 
 
 def test_the_difference_shows_both_files_and_only_what_changed(configs, tmp_path):
@@ -138,10 +140,10 @@ def test_the_difference_shows_both_files_and_only_what_changed(configs, tmp_path
     for folder, seqs in ((old, 16), (new, 32)):
         folder.mkdir()
         workspace.write(changed(configs, "llm", "engine.max_num_seqs", seqs), folder)
-    lines = workspace.diff(old, new).splitlines()
+    lines = workspace.diff(old, new, PAIR).splitlines()
     assert lines[:2] == ["--- applied/llm.yaml", "+++ workspace/llm.yaml"]
     assert [line for line in lines[2:] if line[0] in "+-"] == ["-  max_num_seqs: 16", "+  max_num_seqs: 32"]
-    assert workspace.diff(old, old) == ""
+    assert workspace.diff(old, old, PAIR) == ""
 
 
 def test_another_layout_is_no_difference(configs, tmp_path):
@@ -151,7 +153,7 @@ def test_another_layout_is_no_difference(configs, tmp_path):
     other.mkdir()
     for name, config in configs.items():
         (other / f"{name}.yaml").write_text(f"# mine\n{json.dumps(config)}\n")
-    assert workspace.diff(tmp_path, other) == ""
+    assert workspace.diff(tmp_path, other, PAIR) == ""
 
 
 def test_a_file_that_is_no_yaml_is_shown_as_it_is(configs, tmp_path):
@@ -160,7 +162,7 @@ def test_a_file_that_is_no_yaml_is_shown_as_it_is(configs, tmp_path):
     other.mkdir()
     workspace.write(configs, other)
     (other / "llm.yaml").write_text("engine: [\n")
-    assert "+engine: [" in workspace.diff(tmp_path, other).splitlines()
+    assert "+engine: [" in workspace.diff(tmp_path, other, PAIR).splitlines()
 
 
 @pytest.mark.parametrize("content", [None, b"\xff"])
@@ -171,7 +173,7 @@ def test_the_difference_to_a_file_that_cannot_be_read_is_a_clear_error(configs, 
     if content is not None:
         (tmp_path / "llm.yaml").write_bytes(content)
     with pytest.raises(ConfigError, match=r"llm\.yaml"):
-        workspace.diff(tmp_path, tmp_path)
+        workspace.diff(tmp_path, tmp_path, PAIR)
 
 
 # ── what a learner may change ──
@@ -209,7 +211,7 @@ def test_what_belongs_to_the_lab_is_refused_by_name_with_what_it_was(configs, se
 
 
 def test_every_protected_part_of_both_services_is_tried_above():
-    protected = {name: protected_paths(model) for name, model in workspace.MODELS.items()}
+    protected = {name: protected_paths(SERVICES[name].config) for name in PAIR}
     assert protected == {
         "llm": {"listen", "model"},
         "gateway": {"listen", "upstream", "keys_file", "audit", "telemetry.latency_buckets"},
@@ -246,7 +248,7 @@ def test_a_new_layout_of_the_same_values_changes_no_service(configs, tmp_path):
     path = tmp_path / "llm.yaml"
     lines = path.read_text().splitlines()
     path.write_text("# my notes\n" + "\n\n".join(sorted(lines[:1])) + "\n" + "\n".join(lines[1:]) + "\n")
-    assert workspace.changed_services(configs, workspace.read(tmp_path)) == []
+    assert workspace.changed_services(configs, workspace.read(tmp_path, PAIR)) == []
     assert workspace.changed_services(configs, changed(configs, "llm", "engine.seed", 5)) == ["llm"]
 
 
@@ -283,8 +285,9 @@ def run(tmp_path: Path, configs: Configs, monkeypatch: pytest.MonkeyPatch) -> Ru
     (run.folder / "original.json").write_text(json.dumps(configs))
 
     def restart(run: Run, name: str) -> None:
-        run.event("restarted", service=name, sequences=workspace.read(run.applied)["llm"]["engine"]["max_num_seqs"])
-        if workspace.read(run.applied)["llm"]["engine"]["max_num_seqs"] == 13:
+        sequences = workspace.read(run.applied, PAIR)["llm"]["engine"]["max_num_seqs"]
+        run.event("restarted", service=name, sequences=sequences)
+        if sequences == 13:
             raise RunError("llm does not run (fatal)")
 
     monkeypatch.setattr(drill.control, "restart", restart)
@@ -293,7 +296,7 @@ def run(tmp_path: Path, configs: Configs, monkeypatch: pytest.MonkeyPatch) -> Ru
 
 
 def edit(run: Run, path: str, value: Any, service: str = "llm") -> None:
-    workspace.write(changed(workspace.read(run.workspace), service, path, value), run.workspace)
+    workspace.write(changed(workspace.read(run.workspace, PAIR), service, path, value), run.workspace)
 
 
 def restarts(run: Run) -> list[tuple[str, int]]:
@@ -311,7 +314,7 @@ def test_a_refused_configuration_touches_nothing_that_runs(run, configs):
     edit(run, "engine.max_num_seq", 8)
     with pytest.raises(ConfigError, match="max_num_seqs"):
         drill.apply(run, print)
-    assert (restarts(run), workspace.read(run.applied)) == ([], configs)
+    assert (restarts(run), workspace.read(run.applied, PAIR)) == ([], configs)
 
 
 def test_a_configuration_that_cannot_be_served_is_taken_back(run, configs):
@@ -320,6 +323,6 @@ def test_a_configuration_that_cannot_be_served_is_taken_back(run, configs):
     with pytest.raises(RunError, match=r"the old one is back in service.\nllm does not run \(fatal\)"):
         drill.apply(run, print)
     assert restarts(run) == [("llm", 13), ("llm", 16)]
-    assert workspace.read(run.applied) == configs
+    assert workspace.read(run.applied, PAIR) == configs
     assert [event["problem"] for event in run.events("apply_failed")] == ["llm does not run (fatal)"]
-    assert workspace.read(run.workspace)["llm"]["engine"]["max_num_seqs"] == 13  # what was typed is kept
+    assert workspace.read(run.workspace, PAIR)["llm"]["engine"]["max_num_seqs"] == 13  # what was typed is kept
