@@ -35,8 +35,10 @@ class Scorer:
     async def _work(self) -> None:
         while self._waiting:
             batch = [self._waiting.popleft() for _ in range(min(self._most, len(self._waiting)))]
-            texts = [text for text, future in batch if not future.done()]
-            futures = [future for _, future in batch if not future.done()]
+            wanted = [(text, future) for text, future in batch if not future.done()]
+            if not wanted:
+                continue
+            texts, futures = [text for text, _ in wanted], [future for _, future in wanted]
             self._sizes.observe(len(texts))
             try:
                 loop = asyncio.get_running_loop()

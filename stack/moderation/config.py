@@ -107,12 +107,14 @@ class Tier3(Settings):
     """Most calls of the judge at a time."""
     queue: int = Field(32, ge=0, le=10000)
     """Most texts that wait for a call; one more is a failure, see on_failure."""
+    characters: int = Field(4000, ge=1, le=MAX_CHARACTERS)
+    """Longest text that is judged, never cut: a longer one is a failure, see on_failure."""
     timeout_seconds: Seconds = 5.0
     """For one text, from its place in the wait queue to the judge's answer."""
     threshold: Share = 0.5
     """In mode decide: a score from this up blocks."""
     on_failure: OnFailure = "review"
-    """What becomes of a text when the judge is down, slow, unintelligible, or its wait queue is full."""
+    """What becomes of a text that the judge did not judge: it is down, slow, unintelligible, or has no room."""
 
 
 class Review(Settings):

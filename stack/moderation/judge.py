@@ -15,7 +15,7 @@ from stack.moderation.config import Tier3
 from stack.telemetry.ids import current_ids
 from stack.telemetry.metrics import ModerationMetrics
 
-Failure = Literal["full", "timeout", "unreachable", "refused", "error", "garbage"]
+Failure = Literal["too_long", "full", "timeout", "unreachable", "refused", "error", "garbage"]
 
 # An engine closes idle connections (vLLM after 5 s); reusing one at that moment would fail the call.
 _KEEP_ALIVE_SECONDS = 2.0
@@ -24,8 +24,8 @@ _KEEP_ALIVE_SECONDS = 2.0
 class JudgeFailed(Exception):
     """No judgement. `reason` is a label of metrics:
 
-    full: the wait queue has no room. timeout: tier3.timeout_seconds are over. unreachable: no connection.
-    refused: the engine does not take the request, for example for its length. error: the engine failed.
+    too_long: more than tier3.characters. full: the wait queue has no room. timeout: tier3.timeout_seconds are over.
+    unreachable: no connection. refused: the engine does not take the request. error: the engine failed.
     garbage: its answer is no judgement.
     """
 
@@ -62,6 +62,8 @@ class Judge:
 
     async def judge(self, text: str) -> Judgement:
         """The judgement of normalised `text`. Raises JudgeFailed."""
+        if len(text) > self._config.characters:
+            raise JudgeFailed("too_long")
         if self._slots.locked() and self._waiting >= self._config.queue:
             raise JudgeFailed("full")
         try:
