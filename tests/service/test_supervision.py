@@ -57,7 +57,7 @@ def a_run(time_box_seconds: float = 600.0) -> Iterator[Run]:
         folder = Path(name).resolve() / "run"
         (folder / "logs").mkdir(parents=True)
         # A short path: that of a socket has at most 107 characters.
-        info = RunInfo(1, "run", "drill", "slow", "", "", 20000, f"{name}/s", "", time_box_seconds, time.time(), {})
+        info = RunInfo(1, "run", "drill", "slow", "", (), "", 20000, f"{name}/s", "", time_box_seconds, time.time(), {})
         (folder / "run.json").write_text(json.dumps(asdict(info)))
         monkeypatch.setattr(control, "write_configuration", write_configuration)
         run = Run(folder)
@@ -120,6 +120,13 @@ def test_services_start_by_themselves_and_the_load_does_not(run):
         "llm": "RUNNING", "gateway": "RUNNING", "load": "STOPPED", "deaf": "STOPPED", "broken": "STOPPED",
         "absent": "STOPPED",
     }  # fmt: skip
+
+
+@pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="this kernel does not group by session")
+def test_the_whole_run_gives_way_to_programs_of_other_sessions(run):
+    """Bug: `nice` had no effect between sessions, and the stack made the load generator late."""
+    groups = {Path(f"/proc/{process.pid}/autogroup").read_text().split("nice")[-1].strip() for process in tree(run)}
+    assert groups == {str(programs.STACK_NICENESS)}
 
 
 def test_a_program_is_started_and_stopped_once_however_often_it_is_asked(run):
