@@ -8,7 +8,7 @@ collection's source again does not bring it back.
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -80,10 +80,9 @@ class Outcome:
     unchanged: int = 0
     deleted: int = 0
 
-    @property
-    def wrote(self) -> bool:
-        """True where the collection is not what it was."""
-        return bool(self.added or self.changed or self.deleted)
+    def __add__(self, other: "Outcome") -> "Outcome":
+        mine, others = astuple(self), astuple(other)
+        return Outcome(*(one + more for one, more in zip(mine, others, strict=True)))
 
 
 class StoreError(RetrievalError):
@@ -195,7 +194,7 @@ class Store:
             return run.scalar(query) or ""
 
     def finish_source(self, collection: str, source: str, keys: Iterable[Key]) -> int:
-        """Note that `source` is loaded, with the documents `keys`; those of an earlier source go. Gives their number."""
+        """Note that `source` is loaded: the documents `keys`. Those of an earlier source go; gives their number."""
         keep = set(keys)
         with self._transaction() as run:
             _lock(run, collection)

@@ -24,8 +24,10 @@ class Storage(Settings):
     vectors: Path
     """Folder of the vectors that were computed before, shared by all collections and configurations. Relative to this
     file."""
-    sources: Path
-    """Folder that set-up filled with the packages that collections are read from. Relative to this file."""
+    data: Path
+    """Folder of the unpacked packages with data sets, which collections are read from. Relative to this file."""
+    manuals: Path
+    """Folder of the unpacked packages with manuals. Relative to this file."""
     database: str | None = None
     """SQLAlchemy's URL of the database of documents; null is the SQLite file documents.sqlite beside the indexes."""
     rights_seconds: float = Field(1.0, gt=0, le=60)

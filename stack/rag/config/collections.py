@@ -70,8 +70,8 @@ class Query(Settings):
 
 
 class ManifestChecks(Settings):
-    """What of an index's manifest is compared with what queries are made with. refuse: the collection is not served then;
-    warn: the log tells; ignore: nobody looks. Vectors of another dimension are always refused."""
+    """What of an index's manifest is compared with what queries are made with. refuse: the collection is not
+    served then; warn: the log tells; ignore: nobody looks. Vectors of another dimension are always refused."""
 
     encoder: Verdict = "refuse"
     """That queries and passages are encoded by the same model."""
@@ -129,7 +129,8 @@ class Collection(Settings):
     editors: tuple[Name, ...] = ()
     """Groups whose members may write and delete documents of their own tenant over HTTP. Nobody, unless named."""
     operators: tuple[Name, ...] = ()
-    """Groups whose members may also write documents for every tenant, and build and switch indexes. Nobody, unless named."""
+    """Groups whose members may also write documents for every tenant, and build and switch indexes. Nobody, unless
+    named."""
     indexes: dict[Slot, Index] = Field(min_length=1)
     """The slots: one is searched, the other is built into."""
     active: Slot
