@@ -11,10 +11,9 @@ from typing import Any
 import psutil
 
 from lab.host import QUIET_SHARE, use_over
-from lab.paths import CACHE, ROOT, ToolMissing, tool
+from lab.paths import CACHE, MODEL_FOLDER, ROOT, ToolMissing, tool
 from lab.run import CURRENT, RUNS, Run, RunError
 from lab.runtime.control import roots
-from lab.workspace import MODEL_FOLDER
 from stack.llm.manifest import ModelError, verify
 
 AGAIN = "run `make drill`, or `python3 lab/bootstrap.py`"

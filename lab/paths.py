@@ -6,6 +6,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache"
+MODEL_FOLDER = CACHE / "models/smollm2-135m-instruct"
 RUNS = ROOT / "runs"
 SCENARIOS = ROOT / "scenarios"
 DASHBOARDS = ROOT / "dashboards"

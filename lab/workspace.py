@@ -10,14 +10,14 @@ from typing import Any
 
 import yaml
 
-from lab.paths import CACHE, ROOT
+from lab.paths import ROOT
 from lab.run import Ports, Run
 from lab.runtime.services import SERVICES
 from lab.scenario import Scenario
 from stack.settings import ConfigError, changed_paths, parse, protected_changes, read_yaml
 
 DEFAULTS = ROOT / "stack/config"
-MODEL_FOLDER = CACHE / "models/smollm2-135m-instruct"
+UPWARDS = "../../"  # how a default names something outside its folder
 
 
 def merge_patch(target: Any, patch: Any) -> Any:
@@ -54,11 +54,11 @@ def placed(configs: Mapping[str, dict[str, Any]], ports: Ports) -> dict[str, dic
     """`configs` with the addresses and paths of one run: what a learner may not touch."""
     engine = {"base_url": _url(ports.llm), "ready_url": _url(ports.ready, "/readyz")}
     places: dict[str, dict[str, Any]] = {
-        "llm": {"listen": {"port": ports.llm, "ready_port": ports.ready}, "model": {"path": str(MODEL_FOLDER)}},
+        "llm": {"listen": {"port": ports.llm, "ready_port": ports.ready}},
         "rag": {
             "listen": {"port": ports.rag},
-            "storage": {"indexes": "../rag", "vectors": str(CACHE / "vectors"), "sources": str(CACHE)},
-            "answerer": {**engine, "tokenizer": str(MODEL_FOLDER / "tokenizer.json")},
+            "storage": {"indexes": "../rag"},
+            "answerer": engine,
             "audit": {"file": "../audit/answers.jsonl"},
         },
         "moderation": {
@@ -73,7 +73,18 @@ def placed(configs: Mapping[str, dict[str, Any]], ports: Ports) -> dict[str, dic
             "audit": {"file": "../audit/prompts.jsonl"},
         },
     }
-    return {name: merge_patch(config, places[name]) for name, config in configs.items()}
+    return {name: merge_patch(_absolute(config), places[name]) for name, config in configs.items()}
+
+
+def _absolute(config: Any) -> Any:
+    """`config` with its paths, which count from the folder of the defaults, made good for any folder."""
+    if isinstance(config, Mapping):
+        return {key: _absolute(value) for key, value in config.items()}
+    if isinstance(config, list):
+        return [_absolute(value) for value in config]
+    if isinstance(config, str) and config.startswith(UPWARDS):
+        return str((DEFAULTS / config).resolve())
+    return config
 
 
 def _url(port: int, path: str = "") -> str:

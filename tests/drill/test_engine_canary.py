@@ -14,8 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lab.paths import CACHE, ROOT
-from lab.workspace import MODEL_FOLDER
+from lab.paths import CACHE, MODEL_FOLDER, ROOT
 from stack.llm.manifest import write_manifest
 from stack.llm.serve import BAD_CONFIGURATION, WRONG_ANSWERS
 
