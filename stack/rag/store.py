@@ -93,24 +93,13 @@ class Store:
     """Thread-safe. Every method raises StoreError while the database does not answer."""
 
     def __init__(self, url: str) -> None:
-        """`url` is SQLAlchemy's: sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME. Tables are made when absent."""
+        """`url` is SQLAlchemy's: sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME. Does not connect yet."""
         try:
             self.name = make_url(url).render_as_string(hide_password=True)
             self._engine = _engine(url)
         except (ArgumentError, ImportError, ValueError) as error:
             raise StoreError(f"storage.database: not a database URL that can be used: {error}") from error
-        with self._transaction() as run:
-            if run.dialect.name == "postgresql":  # two services that start together must not both make the tables
-                run.execute(sql.select(sql.func.pg_advisory_xact_lock(_SETUP_LOCK)))
-            _TABLES.create_all(run)
-            versions = run.scalars(sql.select(_VERSION.c.version)).all()
-            if not versions:
-                run.execute(_VERSION.insert().values(version=SCHEMA))
-            elif versions != [SCHEMA]:
-                raise StoreError(
-                    f"{self.name}: its tables have version {versions}, this program needs [{SCHEMA}]; "
-                    "name another database in storage.database, and load the documents again"
-                )
+        self._has_tables = False
 
     def close(self) -> None:
         """Give the connections back."""
@@ -212,12 +201,29 @@ class Store:
             with self._engine.connect() as connection:
                 if self._engine.dialect.name == "sqlite":
                     # SQLite locks late: two that read first and write then would stand in each other's way.
-                    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+                    connection.exec_driver_sql("BEGIN IMMEDIATE" if write or not self._has_tables else "BEGIN")
+                if not self._has_tables:
+                    self._make_tables(connection)
                 yield connection
                 connection.commit()
+                self._has_tables = True
         except SQLAlchemyError as error:
             cause = " ".join(str(getattr(error, "orig", None) or error).split())
             raise StoreError(f"the document store {self.name} does not answer: {cause[:300]}") from error
+
+    def _make_tables(self, run: Connection) -> None:
+        """Where they are absent. Raises StoreError for those of another version of this program."""
+        if run.dialect.name == "postgresql":  # two services that start together must not both make them
+            run.execute(sql.select(sql.func.pg_advisory_xact_lock(_SETUP_LOCK)))
+        _TABLES.create_all(run)
+        versions = run.scalars(sql.select(_VERSION.c.version)).all()
+        if not versions:
+            run.execute(_VERSION.insert().values(version=SCHEMA))
+        elif versions != [SCHEMA]:
+            raise StoreError(
+                f"{self.name}: its tables have version {versions}, this program needs [{SCHEMA}]; "
+                "name another database in storage.database, and load the documents again"
+            )
 
 
 def _engine(url: str) -> Engine:

@@ -1,0 +1,97 @@
+"""The thread that gets collections ready, keeps up with what other processes do, and builds indexes on demand."""
+
+import logging
+import os
+import threading
+from collections.abc import Mapping
+from time import monotonic
+
+from stack.rag.config.collections import Slot
+from stack.rag.hits import RetrievalError
+from stack.rag.live import LiveCollection
+from stack.service.errors import TooMany
+from stack.telemetry.metrics import RagMetrics
+
+log = logging.getLogger(__name__)
+
+_AGAIN_SECONDS = 5.0  # between two attempts to get a collection ready
+_NICENESS = 10  # of a build beside searches
+
+
+class Keeper:
+    """Runs from `start` to `stop`."""
+
+    def __init__(self, collections: Mapping[str, LiveCollection], seconds: float, metrics: RagMetrics) -> None:
+        """`seconds`: between two looks at the store and at the slots."""
+        self._collections = collections
+        self._seconds = seconds
+        self._metrics = metrics
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
+        self._building: dict[str, Slot] = {}
+        self._outcomes: dict[str, str] = {}
+        self._lock = threading.Lock()
+
+    def start(self) -> None:
+        """Begin to work."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Does not wait for a build: killed at any moment, it goes on at the next start."""
+        self._stopped.set()
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why not every collection can be searched."""
+        return [reason for live in self._collections.values() if (reason := live.reason)]
+
+    def build(self, name: str, slot: Slot) -> None:
+        """Build an index in the background. Raises TooMany while another build of the service runs; RetrievalError."""
+        live = self._collections[name]
+        live.index_settings(slot)
+        with self._lock:
+            if self._building:
+                raise TooMany("an index is being built already; try again when it is done")
+            self._building[name] = slot
+        threading.Thread(target=self._build, args=(live, slot), name="build", daemon=True).start()
+
+    def building(self, name: str) -> Slot | None:
+        """The slot that is being built on demand."""
+        return self._building.get(name)
+
+    def outcome(self, name: str) -> str | None:
+        """What the last build on demand came to."""
+        return self._outcomes.get(name)
+
+    def _build(self, live: LiveCollection, slot: Slot) -> None:
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)  # of this thread alone, on Linux
+        try:
+            built = live.build(slot)
+            outcome = f"{slot}: {built.outcome}, version {built.manifest.version}"
+        except RetrievalError as problem:
+            log.error("index not built", extra={"collection": live.name, "slot": slot, "problem": str(problem)})
+            outcome = f"{slot}: failed: {problem}"
+        except Exception:
+            log.exception("index not built", extra={"collection": live.name, "slot": slot})
+            outcome = f"{slot}: failed; the log tells more"
+        with self._lock:
+            self._outcomes[live.name] = outcome
+            self._building.pop(live.name, None)
+
+    def _run(self) -> None:
+        tried: dict[str, float] = {}
+        while not self._stopped.is_set():
+            store_answers = True
+            for name, live in self._collections.items():
+                try:
+                    if live.problem and monotonic() - tried.get(name, float("-inf")) > _AGAIN_SECONDS:
+                        live.prepare()
+                        tried[name] = monotonic()
+                    live.refresh()
+                except RetrievalError as problem:
+                    store_answers = False
+                    log.error("cannot keep up", extra={"collection": name, "problem": str(problem)})
+                except Exception:
+                    log.exception("cannot keep up", extra={"collection": name})
+            self._metrics.store_ready.set(store_answers)
+            self._stopped.wait(self._seconds)
