@@ -21,6 +21,7 @@ from stack.gateway.chat import ChatRequest, engine_request, parse_chat_request
 from stack.gateway.config import GatewayConfig
 from stack.gateway.errors import (
     AssistantNotAllowed,
+    NotReady,
     TooManyInFlight,
     UnknownAssistant,
     UnknownRoute,
@@ -31,7 +32,8 @@ from stack.gateway.patience import patience
 from stack.gateway.prompts import Asked, ChatMessages, Prompts
 from stack.gateway.relay import relay_stream, relay_whole
 from stack.gateway.sse import EventReader
-from stack.gateway.upstream import Engine, Readiness, engine_client
+from stack.gateway.upstream import Engine, engine_client
+from stack.service.readiness import Readiness
 from stack.settings import nearest
 from stack.telemetry.metrics import GatewayMetrics
 
@@ -168,7 +170,7 @@ class ChatCompletions:
         gateway = self._gateway
         request = Request(scope, receive)
         call = gateway.authenticate(request)
-        gateway.readiness.require()
+        gateway.readiness.require(NotReady)
         with gateway.slot():
             chat, messages = await gateway.prepare(request, call)
             gateway.audit.record(call)

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from stack.gateway.templates import template_problems
+from stack.service.audit import AuditTrail
 from stack.service.config import Identifier, Listen, Logs, Name, Seconds, Upstream
 from stack.settings import Protected, Settings, nearest
 
@@ -24,14 +25,6 @@ class Telemetry(Logs):
         if any(a >= b for a, b in pairwise((0.0, *buckets))):
             raise ValueError("expected positive numbers, each larger than the one before")
         return buckets
-
-
-class AuditTrail(Settings):
-    file: Path | None = None
-    """Each prompt as the engine got it is written here, a JSON line a request; null writes nothing. Relative to this
-    file. It holds what people typed."""
-    max_bytes: int = Field(100_000_000, ge=1_000_000)
-    """A larger file is renamed to FILE.1, in place of the one before."""
 
 
 class Timeouts(Settings):
