@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from time import monotonic
@@ -14,7 +15,7 @@ from stack.rag.encoders import Encoder
 from stack.rag.hits import RetrievalError
 from stack.rag.index.build import Built, Tell, build
 from stack.rag.index.manifest import corpus_hash, mismatches, refused, version_of, warned
-from stack.rag.index.opened import NotBuilt, OpenIndex, open_index
+from stack.rag.index.opened import NotBuilt, OpenIndex, open_index, rebuild_command
 from stack.rag.index.versions import Versions
 from stack.rag.ingest import load_source
 from stack.rag.parts import Parts
@@ -104,7 +105,7 @@ class LiveCollection:
     def prepare(self) -> None:
         """Load the source, build what is missing, open the index. `problem` tells what went wrong."""
         try:
-            self._load_source()
+            self.load_source()
             slot = self.versions.active(self.settings.active)
             if self._must_build(slot):
                 self.build(slot)
@@ -115,14 +116,17 @@ class LiveCollection:
         finally:
             self.progress = None
 
-    def _load_source(self) -> None:
+    def load_source(self, tell: Callable[[int, int], None] | None = None) -> None:
+        """See that the documents of the source are in the store. Raises RetrievalError."""
         storage, folder = self._parts.config.storage, self._parts.folder
 
-        def tell(done: int, there_are: int) -> None:
+        def progress(done: int, there_are: int) -> None:
             self.progress = f"loading documents: {done:,} of {there_are:,}"
+            if tell:
+                tell(done, there_are)
 
         outcome = load_source(
-            self._parts.store, self.name, self.settings, folder / storage.data, folder / storage.manuals, tell
+            self._parts.store, self.name, self.settings, folder / storage.data, folder / storage.manuals, progress
         )
         for kind, count in vars(outcome).items():
             self._parts.metrics.ingest.labels(self.name, kind).inc(count)
@@ -144,34 +148,38 @@ class LiveCollection:
     def index_settings(self, slot: Slot) -> Index:
         """What the configuration says of a slot. Raises RetrievalError."""
         if slot not in self.settings.indexes:
-            raise NotBuilt(f"{self.name}: the configuration has no indexes.{slot}; add it")
+            raise NotBuilt(f"the configuration has no collections.{self.name}.indexes.{slot}; add it")
         return self.settings.indexes[slot]
 
-    def build(self, slot: Slot, tell: Tell | None = None) -> Built:
-        """Build into a slot; open it where it is the active one. Raises RetrievalError."""
-        settings = self.index_settings(slot)
+    def build(self, slot: Slot) -> Built:
+        """Build into a slot, and search it from now on where it is the active one. Raises RetrievalError."""
+        built = self.build_only(slot)
+        with self._exchange:
+            if slot == self.versions.active(self.settings.active) and not self._holds(slot):
+                self._open(slot)
+        return built
+
+    def build_only(self, slot: Slot, tell: Tell | None = None) -> Built:
+        """Build into a slot. Raises RetrievalError."""
+        settings, parts = self.index_settings(slot), self._parts
 
         def progress(what: str, done: int, there_are: int) -> None:
             self.progress = f"building index {slot} of {self.name}: {done:,} of {there_are:,} {what}"
             if tell:
                 tell(what, done, there_are)
 
-        metrics = self._parts.metrics
         try:
+            encoder = parts.encoders.get(settings.encoder)
             built = build(
-                settings, slot, self._parts.store, self.versions, self._parts.encoders.get(settings.encoder),
-                self._parts.cache, progress, token_vectors=self._late is not None,
-            )  # fmt: skip
+                settings, slot, parts.store, self.versions, encoder, parts.cache, progress, self._late is not None
+            )
         except RetrievalError:
-            metrics.builds.labels(self.name, "failed").inc()
+            parts.metrics.builds.labels(self.name, "failed").inc()
             raise
         finally:
             self.progress = None
-        metrics.builds.labels(self.name, built.outcome).inc()
-        metrics.build_seconds.labels(self.name).set(built.seconds)
-        with self._exchange:
-            if slot == self.versions.active(self.settings.active) and not self._holds(slot):
-                self._open(slot)
+        parts.metrics.builds.labels(self.name, built.outcome).inc()
+        parts.metrics.build_seconds.labels(self.name).set(built.seconds)
         return built
 
     def switch(self, slot: Slot) -> None:
@@ -239,6 +247,10 @@ class LiveCollection:
             self._say(None)
         self._observe(index, rights)
 
+    def check(self, index: OpenIndex) -> None:
+        """Compare an index with the configuration and the documents. Raises IndexRefused, RetrievalError."""
+        self._check(index, self._parts.store.rights(self.name))
+
     def _check(self, index: OpenIndex, rights: Rights) -> None:
         """Raises IndexRefused."""
         manifest, slot = index.manifest, index.slot
@@ -305,8 +317,3 @@ class LiveCollection:
     def _age(self) -> float:
         serving = self._serving
         return (datetime.now(UTC) - serving.index.manifest.built_at).total_seconds() if serving else 0.0
-
-
-def rebuild_command(collection: str, slot: Slot) -> str:
-    """What mends an index, to be typed."""
-    return f"build it again: python -m stack.rag.index build --config FILE --collection {collection} --slot {slot}"

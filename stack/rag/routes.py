@@ -12,7 +12,6 @@ from stack.rag.pipeline import Found
 from stack.rag.schemas import (
     CollectionInfo,
     CollectionList,
-    IndexVersion,
     Operations,
     Place,
     Result,
@@ -20,7 +19,7 @@ from stack.rag.schemas import (
     SearchRequest,
     Stages,
 )
-from stack.rag.service import SEARCH, RagService, SearchFailed, caller
+from stack.rag.service import SEARCH, RagService, SearchFailed, caller, version_of
 from stack.service.errors import responses
 
 Caller = Annotated[Identity, Depends(caller)]
@@ -45,11 +44,6 @@ def reading_routes(service: RagService) -> APIRouter:
         return CollectionList(collections=[_info(service, service.collections[name], who) for name in names])
 
     return router
-
-
-def version_of(serving: Serving) -> IndexVersion:
-    """Which index an answer came from."""
-    return IndexVersion(slot=serving.index.slot, version=serving.index.manifest.version)
 
 
 def _results(found: Found, stages: bool) -> list[Result]:

@@ -142,3 +142,52 @@ class Building(BaseModel):
 
 class ActiveSlot(Body):
     slot: Slot
+
+
+class AskRequest(Body):
+    collection: CollectionName
+    question: Query
+    stream: bool = False
+    """As server-sent events."""
+    max_tokens: int | None = Field(None, ge=1)
+    """Most tokens of the answer; never more than the configuration says."""
+
+
+class Citation(BaseModel):
+    """A passage that is in the prompt; the answer refers to it by its number."""
+
+    number: int
+    document: str
+    chunk: str
+    title: str
+
+
+class AnswerMessage(BaseModel):
+    role: Literal["assistant"] = "assistant"
+    content: str
+
+
+class Choice(BaseModel):
+    index: Literal[0] = 0
+    message: AnswerMessage
+    finish_reason: str
+
+
+class Usage(BaseModel):
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    total_tokens: int = 0
+
+
+class AskAnswer(BaseModel):
+    """OpenAI's chat completion, and what it was made from."""
+
+    id: str
+    object: Literal["chat.completion"] = "chat.completion"
+    created: int
+    model: str
+    choices: list[Choice]
+    usage: Usage
+    citations: list[Citation]
+    collection: str
+    index: IndexVersion

@@ -20,6 +20,7 @@ from stack.rag.keeper import Keeper
 from stack.rag.live import LiveCollection, Serving
 from stack.rag.parts import Parts
 from stack.rag.pipeline import Found
+from stack.rag.schemas import IndexVersion
 from stack.rag.store import StoreError
 from stack.service.errors import BadRequest, InternalError, NotFound, NotReady, ServiceError, TooMany
 from stack.telemetry.metrics import RagMetrics
@@ -146,6 +147,11 @@ class RagService:
     async def _in_thread(self, threads: ThreadPoolExecutor, work: Callable[..., R], *arguments: Any) -> R:
         context = contextvars.copy_context()  # the request's ids, for log lines
         return await asyncio.get_running_loop().run_in_executor(threads, context.run, work, *arguments)
+
+
+def version_of(serving: Serving) -> IndexVersion:
+    """Which index an answer came from."""
+    return IndexVersion(slot=serving.index.slot, version=serving.index.manifest.version)
 
 
 def staff(settings: Collection) -> frozenset[str]:

@@ -6,7 +6,7 @@ collection's source again does not bring it back.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from datetime import UTC, datetime
@@ -25,6 +25,8 @@ _SETUP_LOCK = 7_239_461  # any number that no other program of the same database
 Origin = Literal["source", "caller"]
 Key = tuple[str, str]
 """Tenant and id of a document."""
+MaySee = Callable[[str, frozenset[str]], bool]
+"""Whether a caller may see documents of that tenant and those groups."""
 
 _TABLES = sql.MetaData()
 _VERSION = sql.Table("rag_schema", _TABLES, sql.Column("version", sql.Integer, primary_key=True))
@@ -89,6 +91,10 @@ class StoreError(RetrievalError):
     """The database cannot be reached, or is not this program's."""
 
 
+class HiddenDocument(Exception):
+    """A caller would overwrite a document that it may not see."""
+
+
 class Store:
     """Thread-safe. Every method raises StoreError while the database does not answer."""
 
@@ -134,16 +140,21 @@ class Store:
         # Sorted here: databases sort text by their own rules, and an index must not depend on them.
         return sorted(found, key=key_of)
 
-    def upsert(self, collection: str, documents: Sequence[Document], origin: Origin = "caller") -> Outcome:
+    def upsert(
+        self, collection: str, documents: Sequence[Document], origin: Origin = "caller", may_see: MaySee | None = None
+    ) -> Outcome:
         """Write documents in one transaction; what is there already, the same, is not touched.
 
-        A source does not overwrite what a caller wrote or deleted.
+        A source does not overwrite what a caller wrote or deleted. `may_see` is the caller's rule for tenant and
+        groups: raises HiddenDocument, and writes nothing, where one of them is there and closed to the caller.
         """
         if len({key_of(document) for document in documents}) < len(documents):
             raise ValueError("a document is given twice")
         with self._transaction() as run:
             _lock(run, collection)
             there = _there(run, collection, [key_of(document) for document in documents])
+            if may_see and any(_hidden(row, may_see) for row in there.values()):
+                raise HiddenDocument("some of these documents are there already, and closed to the caller")
             added, changed = [], []
             for document in documents:
                 row = there.get(key_of(document))
@@ -161,12 +172,12 @@ class Store:
                 _bump(run, collection)
         return outcome
 
-    def delete(self, collection: str, key: Key) -> bool:
-        """Delete one document; False where there is none."""
+    def delete(self, collection: str, key: Key, may_see: MaySee | None = None) -> bool:
+        """Delete one document; False where there is none, or none that `may_see` allows."""
         with self._transaction() as run:
             _lock(run, collection)
             row = _there(run, collection, [key]).get(key)
-            if row is None or row.deleted:
+            if row is None or row.deleted or (may_see and _hidden(row, may_see)):
                 return False
             run.execute(
                 _DOCUMENTS.update()
@@ -270,6 +281,10 @@ def _there(run: Connection, collection: str, keys: Sequence[Key]) -> dict[Key, s
         )
         found |= {(row.tenant, row.id): row for row in run.execute(query)}
     return found
+
+
+def _hidden(row: sql.Row, may_see: MaySee) -> bool:
+    return not row.deleted and not may_see(row.tenant, _split(row.groups))
 
 
 def _remove(run: Connection, collection: str, keys: Sequence[Key]) -> None:

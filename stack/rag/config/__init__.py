@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from stack.rag.config.collections import Access, Canary, Collection, Index, ManifestChecks, Query, Slot
 from stack.rag.config.prompt import Prompt, Sampling
 from stack.rag.config.stages import EncoderSettings, LateInteraction
+from stack.service.audit import AuditTrail
 from stack.service.config import Listen, Logs, Name, Seconds, Upstream
 from stack.settings import Protected, Settings, nearest
 
@@ -47,14 +48,6 @@ class Answerer(Upstream):
     """`tokenizer.json` of its model, for counting. Relative to this file."""
     context_tokens: int = Field(ge=64, le=1 << 20)
     """Most tokens of prompt and answer together that it takes."""
-
-
-class AuditTrail(Settings):
-    file: Path | None = None
-    """Each prompt as the engine got it is written here, a JSON line a request; null writes nothing. Relative to this
-    file. It holds what people typed."""
-    max_bytes: int = Field(100_000_000, ge=1_000_000)
-    """A larger file is renamed to FILE.1, in place of the one before."""
 
 
 class Timeouts(Settings):

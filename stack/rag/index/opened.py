@@ -1,6 +1,7 @@
 """An index version in memory, ready to be searched."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from stack.rag import dense, sparse
 from stack.rag.access import Access
@@ -16,6 +17,10 @@ from stack.rag.store import Key, Rights
 
 class NotBuilt(RetrievalError):
     """The slot holds no index."""
+
+
+class DamagedIndex(RetrievalError):
+    """The slot's index is not what was built."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +44,24 @@ class OpenIndex:
 
 
 def open_index(versions: Versions, slot: Slot) -> OpenIndex:
-    """What the slot holds. Raises NotBuilt; RetrievalError that names the file which is missing or damaged."""
+    """What the slot holds. Raises NotBuilt; DamagedIndex that names the file which is missing or damaged."""
     version = versions.state().slots.get(slot)
-    if version is None or not versions.path(version).is_dir():
-        raise NotBuilt(f"index {slot} of {versions.collection} was not built yet")
-    folder = versions.path(version)
+    if version is None:
+        raise NotBuilt(
+            f"index {slot} of {versions.collection} is not built; {rebuild_command(versions.collection, slot)}"
+        )
+    try:
+        return _read(versions.path(version), slot)
+    except RetrievalError as problem:
+        raise DamagedIndex(f"{problem}; {rebuild_command(versions.collection, slot)}") from problem
+
+
+def rebuild_command(collection: str, slot: Slot) -> str:
+    """What mends an index, to be typed."""
+    return f"build it: python -m stack.rag.index build --config FILE --collection {collection} --slot {slot}"
+
+
+def _read(folder: Path, slot: Slot) -> OpenIndex:
     manifest = read_manifest(folder)
     verify(folder, manifest.files)
     passages = read_passages(folder)
@@ -57,7 +75,5 @@ def open_index(versions: Versions, slot: Slot) -> OpenIndex:
     )
     for name, leg in (("sparse", index.sparse), ("dense", index.dense)):
         if leg is not None and len(leg) != len(passages):
-            raise RetrievalError(
-                f"{folder / name}: {len(leg)} rows, but passages.jsonl has {len(passages)}; they do not belong together"
-            )
+            raise RetrievalError(f"{folder / name}: {len(leg)} rows, but passages.jsonl has {len(passages)}")
     return index

@@ -70,7 +70,9 @@ class Versions:
             return State()
         except (OSError, UnicodeDecodeError, ValidationError) as problem:
             text = " ".join(str(problem).split())[:200]
-            raise RetrievalError(f"{path}: cannot be used ({text}); remove it and build the index again") from problem
+            raise RetrievalError(
+                f"{path}: cannot be used ({text}); remove it, then build: python -m stack.rag.index build --config FILE"
+            ) from problem
 
     def stamp(self) -> tuple[int, int]:
         """Changes whenever the state does."""
