@@ -1,1 +1,1 @@
-"""The gateway, the one door to the engine: it knows the callers, builds the prompts, relays the answers."""
+"""The gateway, the one door to the stack: it knows the callers, builds prompts, relays answers."""

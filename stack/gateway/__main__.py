@@ -20,14 +20,17 @@ DEFAULT_CONFIG = Path(__file__).parents[1] / "config" / "gateway.yaml"
 _OTHER_FILES = 256  # listening socket, logs, idle connections
 
 _HELP = f"""
-The gateway answers OpenAI chat completions for the assistants of its configuration:
+The gateway is the one door to the engine, to retrieval and to moderation:
 
   POST /v1/chat/completions   `model` is an assistant's name; with "stream": true as server-sent events
   POST /v1/prompts/render     same body; the messages that the engine would get
   GET  /v1/models             the caller's assistants
-  GET  /healthz /readyz /metrics
+  POST /v1/search             passages of a `collection` for a `query`
+  POST /v1/ask                an answer to a `question` from a `collection`, with citations; "stream": true as above
+  POST /v1/moderations        what moderation says of `input`
+  GET  /healthz /readyz /metrics /openapi.json
 
-Every key of the configuration is described in stack/gateway/config.py; the healthy one is
+Every key of the configuration is described in stack/gateway/config/; the healthy one is
 {DEFAULT_CONFIG.relative_to(Path(__file__).parents[2])}. Callers send `Authorization: Bearer KEY`.
 The keys file beside the configuration holds the SHA-256 of each tenant's key:
 
@@ -49,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run until stopped; returns the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m stack.gateway",
-        description="The gateway between callers and the engine.",
+        description="The gateway between callers and the services of the stack.",
         epilog=_HELP,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -10,6 +10,7 @@ from typing import Any
 from stack.telemetry.ids import Ids
 
 UNKNOWN = "unknown"
+CALLER = "caller"
 
 
 @dataclass
@@ -24,9 +25,18 @@ class Call:
     assistant: str = UNKNOWN
     prompt: list[dict[str, str]] = field(default_factory=list)
     waited_seconds: float = 0.0
-    engine_called: float | None = None
+    waits_for: str | None = None
+    """Who is being waited for, or was when the request ended."""
+    upstream: str | None = None
+    passed_on: float | None = None
     first_text: float | None = None
+    events: int = 0
+    """Events of a streamed answer so far; the engine sends about one a token."""
     usage: dict[str, Any] = field(default_factory=dict)
+    moderation: dict[str, str] = field(default_factory=dict)
+    """Stage to decision."""
+    headers: dict[str, str] = field(default_factory=dict)
+    """For the answer, whatever it is."""
 
     @property
     def seconds(self) -> float:
@@ -34,10 +44,12 @@ class Call:
         return perf_counter() - self.started
 
     @contextmanager
-    def waiting(self) -> Iterator[None]:
-        """Around every await of the caller or the engine: that time is not the gateway's own."""
+    def waiting(self, for_: str = CALLER) -> Iterator[None]:
+        """Around every await of the caller or another service: that time is not the gateway's own."""
         since = perf_counter()
+        self.waits_for = for_
         try:
             yield
+            self.waits_for = None
         finally:
             self.waited_seconds += perf_counter() - since

@@ -2,13 +2,11 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError, field_validator
-from pydantic_core import from_json
+from pydantic import BeforeValidator, Field, field_validator
 
 from stack.gateway.config import GatewayConfig, Sampling
-from stack.gateway.errors import BadRequest
 from stack.gateway.prompts import ChatMessages
-from stack.settings import Settings, describe
+from stack.settings import Settings
 
 
 class TextPart(Settings):
@@ -56,7 +54,10 @@ class ChatRequest(Sampling):
     metadata: dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]] | None = Field(
         None, max_length=16
     )
-    stop: Annotated[tuple[str, ...] | None, BeforeValidator(_as_tuple)] = Field(None, max_length=4)
+    stop: Annotated[
+        tuple[str, ...] | None,
+        BeforeValidator(_as_tuple, json_schema_input_type=str | Annotated[tuple[str, ...], Field(max_length=4)] | None),
+    ] = Field(None, max_length=4)
     n: Literal[1] | None = None
     user: str | None = Field(None, max_length=512)
 
@@ -78,29 +79,14 @@ class ChatRequest(Sampling):
         return [{"role": turn.role, "content": turn.text} for turn in self.messages[:-1]]
 
     @property
+    def texts(self) -> tuple[str, ...]:
+        """All that the caller wrote: its turns, those in the assistant's name too, and what templates may quote."""
+        return (*(turn.text for turn in self.messages), *(self.metadata or {}).values())
+
+    @property
     def wants_usage(self) -> bool:
         """True where the caller asked for token counts at the end of a stream."""
         return self.stream_options is not None and self.stream_options.include_usage
-
-
-def parse_chat_request(body: bytes) -> ChatRequest:
-    """Raises BadRequest: no UTF-8, no JSON, unknown keys, wrong types."""
-    try:
-        text = body.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise BadRequest(f"the body is not valid UTF-8 at byte {error.start}; send JSON in UTF-8") from None
-    try:
-        return ChatRequest.model_validate_json(text, strict=True)
-    except ValidationError as error:
-        raise _bad_request(error, text) from None
-
-
-def _bad_request(error: ValidationError, text: str) -> BadRequest:
-    first = error.errors(include_url=False)[0]
-    if first["type"] == "json_invalid":
-        return BadRequest(f"the body is not valid JSON: {first['ctx']['error']}")
-    path, problem = describe(error, from_json(text), ChatRequest)[0]
-    return BadRequest(f"{path}: {problem}" if path else f"the body: {problem}", param=path or None)
 
 
 def engine_request(config: GatewayConfig, request: ChatRequest, messages: ChatMessages) -> dict[str, Any]:

@@ -4,19 +4,31 @@ GatewayError
   Refused                  the gateway's own decision; counted in gateway_rejections_total by code
     BadRequest             400
     PromptTooLong          400
+    ContentFiltered        400
+    ContentUnchecked       400
     InvalidKey             401
     AssistantNotAllowed    403
+    CollectionNotAllowed   403
+    RouteNotAllowed        403
+    UnderReview            403
     UnknownAssistant       404
     UnknownRoute           404
     WrongMethod            405
     BodyTooSlow            408
     BodyTooLarge           413
     TooManyInFlight        429
+    Limited                429, by a limit of the tenant
+      TooManyConcurrent
+      RateLimitExceeded
+      TokenLimitExceeded
     NotReady               503
-  EngineRefused            400
-  EngineFailed             502
-  EngineUnreachable        502
-  EngineBusy               503
+    UpstreamUnavailable    503
+    ModerationUnavailable  503
+  UpstreamError            its code begins with the upstream's name
+    UpstreamRefused        400
+    UpstreamFailed         502
+    UpstreamUnreachable    502
+    UpstreamBusy           503
   ShuttingDown             503
   FirstTokenTimeout        504
   TotalTimeout             504
@@ -24,6 +36,7 @@ GatewayError
   InternalError            500
 """
 
+from math import ceil
 from typing import ClassVar
 
 from stack.service.errors import ServiceError
@@ -40,7 +53,7 @@ class Refused(GatewayError):
 
 
 class BadRequest(Refused):
-    """The body is no chat request that the gateway understands."""
+    """The body is nothing that this route understands."""
 
     status, code = 400, "bad_request"
 
@@ -49,6 +62,18 @@ class PromptTooLong(Refused):
     """The rendered messages have more characters than limits.prompt_chars."""
 
     status, code = 400, "prompt_too_long"
+
+
+class ContentFiltered(Refused):
+    """Moderation blocked what the caller wrote, or the answer to it."""
+
+    status, code = 400, "content_filter"
+
+
+class ContentUnchecked(Refused):
+    """Moderation refuses to read the text, so that nobody knows what is in it."""
+
+    status, code = 400, "content_unchecked"
 
 
 class InvalidKey(Refused):
@@ -62,6 +87,24 @@ class AssistantNotAllowed(Refused):
     """The assistant exists, and this tenant may not use it."""
 
     status, type, code = 403, "permission_error", "assistant_not_allowed"
+
+
+class CollectionNotAllowed(Refused):
+    """This tenant may not use the collection, whether it exists or not."""
+
+    status, type, code = 403, "permission_error", "collection_not_allowed"
+
+
+class RouteNotAllowed(Refused):
+    """This tenant may not use the route."""
+
+    status, type, code = 403, "permission_error", "route_not_allowed"
+
+
+class UnderReview(Refused):
+    """People have to decide about the text first."""
+
+    status, type, code = 403, "permission_error", "under_review"
 
 
 class UnknownAssistant(Refused):
@@ -81,6 +124,10 @@ class WrongMethod(Refused):
 
     status, code = 405, "wrong_method"
 
+    def __init__(self, message: str, allowed: str) -> None:
+        super().__init__(message)
+        self.headers = {"allow": allowed}
+
 
 class BodyTooSlow(Refused):
     """The body did not arrive within timeouts.body_seconds."""
@@ -95,41 +142,98 @@ class BodyTooLarge(Refused):
 
 
 class TooManyInFlight(Refused):
-    """limits.in_flight chat requests are in progress already."""
+    """limits.in_flight requests are in progress already."""
 
     status, type, code = 429, "rate_limit_error", "too_many_in_flight"
     headers: ClassVar = {"retry-after": "1"}
 
 
+class Limited(Refused):
+    """A limit of the tenant is reached."""
+
+    status, type = 429, "rate_limit_error"
+
+    def __init__(self, message: str, wait_seconds: float | None) -> None:
+        """`wait_seconds`: after that it may work; None where waiting does not help."""
+        super().__init__(message)
+        self.headers = {} if wait_seconds is None else _retry_after(wait_seconds)
+
+
+class TooManyConcurrent(Limited):
+    """The tenant has as many requests in progress as it may."""
+
+    code = "too_many_concurrent"
+
+
+class RateLimitExceeded(Limited):
+    """The tenant has sent as many requests as it may in this time."""
+
+    code = "rate_limit_exceeded"
+
+
+class TokenLimitExceeded(Limited):
+    """The tenant has used as many tokens as it may in a minute."""
+
+    code = "token_limit_exceeded"
+
+
 class NotReady(Refused):
-    """The engine does not say that it is ready."""
+    """The service that the route needs does not say that it is ready."""
 
     status, type, code = 503, "server_error", "not_ready"
     headers: ClassVar = {"retry-after": "1"}
 
 
-class EngineRefused(GatewayError):
-    """The engine answered 4xx: the request does not fit the model, for example its context."""
+class UpstreamUnavailable(Refused):
+    """The service that the route needs failed again and again, and is left alone for a while."""
 
-    status, type, code = 400, "invalid_request_error", "engine_refused"
+    status, type, code = 503, "server_error", "upstream_unavailable"
 
-
-class EngineFailed(GatewayError):
-    """The engine answered 5xx, or broke off its answer."""
-
-    status, code = 502, "engine_failed"
+    def __init__(self, message: str, wait_seconds: float) -> None:
+        super().__init__(message)
+        self.headers = _retry_after(wait_seconds)
 
 
-class EngineUnreachable(GatewayError):
-    """No connection to the engine."""
+class ModerationUnavailable(Refused):
+    """The text has to be checked, and moderation cannot be asked."""
 
-    status, code = 502, "engine_unreachable"
+    status, type, code = 503, "server_error", "moderation_unavailable"
+    headers: ClassVar = {"retry-after": "1"}
 
 
-class EngineBusy(GatewayError):
-    """The engine turned the request away for lack of room."""
+class UpstreamError(GatewayError):
+    """A service behind the gateway did not serve."""
 
-    status, code = 503, "engine_busy"
+    kind: ClassVar[str]
+
+    def __init__(self, upstream: str, message: str) -> None:
+        """`upstream` is what the codes of its errors begin with."""
+        super().__init__(message)
+        self.code = f"{upstream}_{self.kind}"
+
+
+class UpstreamRefused(UpstreamError):
+    """The service answered 4xx: the request does not suit it, for example the context of a model."""
+
+    status, type, kind = 400, "invalid_request_error", "refused"
+
+
+class UpstreamFailed(UpstreamError):
+    """The service answered 5xx, or broke off its answer."""
+
+    status, kind = 502, "failed"
+
+
+class UpstreamUnreachable(UpstreamError):
+    """No connection to the service."""
+
+    status, kind = 502, "unreachable"
+
+
+class UpstreamBusy(UpstreamError):
+    """The service turned the request away for lack of room."""
+
+    status, kind = 503, "busy"
     headers: ClassVar = {"retry-after": "1"}
 
 
@@ -140,13 +244,13 @@ class ShuttingDown(GatewayError):
 
 
 class FirstTokenTimeout(GatewayError):
-    """No text of a streamed answer within timeouts.first_token_seconds."""
+    """No text of a streamed answer within first_token_seconds."""
 
     status, type, code = 504, "timeout_error", "first_token_timeout"
 
 
 class TotalTimeout(GatewayError):
-    """The answer was not complete within timeouts.total_seconds."""
+    """The answer was not complete within total_seconds."""
 
     status, type, code = 504, "timeout_error", "total_timeout"
 
@@ -159,3 +263,7 @@ class CallerLeft(GatewayError):
 
 class InternalError(GatewayError):
     """A fault of the gateway itself."""
+
+
+def _retry_after(seconds: float) -> dict[str, str]:
+    return {"retry-after": str(max(1, ceil(seconds)))}

@@ -16,9 +16,11 @@ from stack.telemetry.metrics import GatewayMetrics
 
 log = logging.getLogger(__name__)
 
-ROUTES = frozenset({"/v1/chat/completions", "/v1/models", "/v1/prompts/render"})
+ROUTES = frozenset(
+    {"/v1/chat/completions", "/v1/models", "/v1/prompts/render", "/v1/ask", "/v1/search", "/v1/moderations"}
+)
 # Asked every second by machines: counting and logging them would bury the callers' requests.
-_UNOBSERVED = frozenset({"/healthz", "/readyz", "/metrics"})
+_UNOBSERVED = frozenset({"/healthz", "/readyz", "/metrics", "/openapi.json"})
 
 
 class Observe:
@@ -38,7 +40,7 @@ class Observe:
         path = scope["path"]
         call = Call(ids, route=path if path in ROUTES else UNKNOWN)
         scope.setdefault("state", {})["call"] = call
-        answer = Answer(send, ids.request_id)
+        answer = Answer(send, call)
         token = current_ids.set(ids)
         try:
             error = await self._run(scope, receive, answer)
@@ -73,10 +75,11 @@ class Observe:
         metrics.request_duration.labels(call.route, call.assistant).observe(call.seconds)
         if isinstance(error, Refused):
             metrics.rejections.labels(error.code, call.tenant).inc()
-        if call.engine_called is not None:
+        if call.passed_on is not None:
             outcome = error.code if error else "ok"
-            metrics.upstream_duration.labels(call.assistant, outcome).observe(perf_counter() - call.engine_called)
-            metrics.overhead.observe(call.seconds - call.waited_seconds)
+            spent = perf_counter() - call.passed_on
+            metrics.upstream_duration.labels(call.upstream, call.assistant, outcome).observe(spent)
+            metrics.overhead.labels(call.route).observe(call.seconds - call.waited_seconds)
         if call.first_text is not None:
             metrics.time_to_first_token.labels(call.assistant).observe(call.first_text - call.started)
         for direction in ("prompt", "completion"):
@@ -96,6 +99,7 @@ class Observe:
             "prompt_chars": sum(len(message["content"]) for message in call.prompt),
             "prompt_tokens": call.usage.get("prompt_tokens"),
             "completion_tokens": call.usage.get("completion_tokens"),
+            "moderation": call.moderation or None,
         }
         if self._prompts_in_logs:
             fields["prompt"] = call.prompt
@@ -105,9 +109,9 @@ class Observe:
 class Answer:
     """Passes an answer on with its request id, and can end it with an error at any point."""
 
-    def __init__(self, send: Send, request_id: str) -> None:
+    def __init__(self, send: Send, call: Call) -> None:
         self._send = send
-        self._request_id = request_id.encode()
+        self._call = call
         self._started = False
         self._complete = False
         self.status = 500
@@ -116,7 +120,10 @@ class Answer:
         if message["type"] == "http.response.start":
             self._started = True
             self.status = message["status"]
-            message["headers"] = [*message.get("headers", ()), (b"x-request-id", self._request_id)]
+            call = self._call
+            own = [(name.encode(), value.encode()) for name, value in call.headers.items()]
+            own.append((b"x-request-id", call.ids.request_id.encode()))
+            message["headers"] = [*message.get("headers", ()), *own]
         elif not message.get("more_body", False):
             self._complete = True
         await self._send(message)

@@ -6,14 +6,14 @@ from contextlib import asynccontextmanager
 
 from starlette.types import Receive
 
-from stack.gateway.config import Timeouts
+from stack.gateway.config.upstreams import AnswerTimeouts
 from stack.gateway.errors import CallerLeft, FirstTokenTimeout, GatewayError, TotalTimeout
 
 
 class Patience:
     """One timer that is moved: first to the first token, then to the end, to now when the caller leaves."""
 
-    def __init__(self, timeouts: Timeouts, stream: bool) -> None:
+    def __init__(self, timeouts: AnswerTimeouts, stream: bool) -> None:
         now = asyncio.get_running_loop().time()
         self._end = now + timeouts.total_seconds
         self._total = TotalTimeout(f"the answer was not complete within {timeouts.total_seconds:g} s")
@@ -22,6 +22,11 @@ class Patience:
         if stream and first < self._end:
             self.reason = FirstTokenTimeout(f"no text within {timeouts.first_token_seconds:g} s")
         self.timer = asyncio.timeout_at(min(first, self._end) if stream else self._end)
+
+    @property
+    def timed_out(self) -> bool:
+        """True once a time limit, and not the caller, has ended the request."""
+        return self.timer.expired() and not isinstance(self.reason, CallerLeft)
 
     def first_token_came(self) -> None:
         """From now on only the total time limits the request."""
@@ -40,7 +45,7 @@ class Patience:
 
 
 @asynccontextmanager
-async def patience(timeouts: Timeouts, stream: bool, receive: Receive) -> AsyncIterator[Patience]:
+async def patience(timeouts: AnswerTimeouts, stream: bool, receive: Receive) -> AsyncIterator[Patience]:
     """Runs its block until patience ends; raises FirstTokenTimeout, TotalTimeout or CallerLeft then.
 
     The body of the request must have been read: from here on `receive` only tells that the caller left.

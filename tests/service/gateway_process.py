@@ -101,19 +101,42 @@ def assert_error(response: httpx.Response, status: int, code: str, says: str = "
     assert says in error["message"]
 
 
-def gateway_config(engine_url: str, port: int) -> dict[str, Any]:
+def gateway_config(
+    engine_url: str, port: int, rag_url: str = "http://127.0.0.1:1", moderation_url: str = "http://127.0.0.1:1"
+) -> dict[str, Any]:
     """A configuration with two tenants, of which the second may use nothing but `other-desk`."""
     return {
         "schema": 1,
         "listen": {"port": port},
         "upstream": {"base_url": engine_url, "ready_url": f"{engine_url}/readyz", "model": "tiny"},
+        "retrieval": {"base_url": rag_url},
+        "moderation": {
+            "base_url": moderation_url,
+            "timeouts": {"total_seconds": 1},
+            "segments": {"sentence_chars": 10, "held_chars": 40, "context_chars": 10},
+        },
+        # Most tests make their upstreams fail; only those of the circuit breaker want that to have an end.
+        "calls": {name: {"circuit": {"failures": 1000}} for name in ("llm", "rag", "moderation")},
         "telemetry": {"log_level": "debug", "latency_buckets": [0.1, 1, 10]},
         "limits": {"body_bytes": 4096, "prompt_chars": 500, "max_tokens": 20, "in_flight": 4},
         "tenants": [
-            {"name": "demo", "assistants": ["desk", "traced"]},
+            {
+                "name": "demo",
+                "assistants": ["desk", "traced", "guarded"],
+                "collections": ["books"],
+                "groups": ["readers", "staff"],
+                "moderations": True,
+            },
             {"name": "other", "assistants": ["other-desk"]},
         ],
+        "search": {"query_chars": 100, "limit": 20},
+        "ask": {"question_chars": 100, "max_tokens": 30, "moderation": {"input": "check", "output": "check"}},
         "assistants": {
+            "guarded": {
+                "description": "what goes in and out is checked",
+                "messages": [{"from": "history"}, {"role": "user", "content": "{{ question }}"}],
+                "moderation": {"input": "check", "output": "check"},
+            },
             "desk": {
                 "description": "rules, the earlier turns, the question",
                 "messages": [

@@ -90,12 +90,12 @@ def test_readyz_gives_reasons_until_the_engine_is_ready(start_gateway: StartGate
         )
         assert '{"canary":false}' in reasons[0]
         assert client.get("/readyz").status_code == 503
-        assert gateway.metric("gateway_upstream_ready") == 0
+        assert gateway.metric("gateway_upstream_ready", upstream="llm") == 0
         assert ask(gateway, path=RENDER).status_code == 200
         engine.ready = True
         wait_until(lambda: client.get("/readyz").status_code == 200, "ready")
-        assert client.get("/readyz").json() == {"ready": True, "reasons": []}
-    assert gateway.metric("gateway_upstream_ready") == 1
+        assert client.get("/readyz").json() == {"ready": True, "reasons": [], "degraded": {}}
+    assert gateway.metric("gateway_upstream_ready", upstream="llm") == 1
     assert ask(gateway).status_code == 200
 
 

@@ -46,7 +46,7 @@ def test_a_tenant_may_not_use_anothers_assistant(gateway: GatewayProcess, engine
 
 
 def test_models_lists_the_callers_assistants_only(gateway: GatewayProcess) -> None:
-    for key, names in ((gateway.KEY, ["desk", "traced"]), (gateway.OTHER_KEY, ["other-desk"])):
+    for key, names in ((gateway.KEY, ["desk", "guarded", "traced"]), (gateway.OTHER_KEY, ["other-desk"])):
         with gateway.client(key=key) as client:
             listed = client.get("/v1/models").json()
         assert listed["object"] == "list"

@@ -6,10 +6,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stack.gateway.chat import parse_chat_request
+from stack.gateway.body import parse
+from stack.gateway.chat import ChatRequest
 from stack.gateway.errors import BadRequest
 
 QUESTION = {"role": "user", "content": "Why?"}
+
+
+def parse_chat_request(body: bytes) -> ChatRequest:
+    return parse(body, ChatRequest)
 
 
 def test_content_parts_are_joined_and_the_last_turn_is_the_question() -> None:

@@ -47,7 +47,16 @@ def test_every_key_is_documented() -> None:
 
 
 def test_a_learner_may_not_change_the_address_the_engine_the_keys_and_the_buckets() -> None:
-    assert protected_paths(GatewayConfig) == {"listen", "upstream", "keys_file", "audit", "telemetry.latency_buckets"}
+    assert protected_paths(GatewayConfig) == {
+        "listen",
+        "upstream",
+        "retrieval.base_url",
+        "moderation.base_url",
+        "keys_file",
+        "limits_storage_url",
+        "audit",
+        "telemetry.latency_buckets",
+    }
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.2", "::", "example.org"])

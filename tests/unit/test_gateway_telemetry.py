@@ -96,6 +96,13 @@ def test_the_gateways_metrics_have_base_units_and_the_configured_buckets() -> No
         "gateway_rejections",
         "gateway_tokens",
         "gateway_upstream_ready",
+        "gateway_circuit_state",
+        "gateway_retries",
+        "gateway_tenant_in_flight",
+        "gateway_tenant_token_budget_used_ratio",
+        "gateway_limits_degraded",
+        "gateway_moderation",
+        "gateway_moderation_degraded",
     }
     samples = families["gateway_time_to_first_token_seconds"].samples
     counts = {sample.labels["le"]: sample.value for sample in samples if sample.name.endswith("_bucket")}

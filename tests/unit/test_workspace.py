@@ -197,6 +197,9 @@ def test_what_a_run_is_placed_with_is_valid(configs):
         ("gateway", "upstream.base_url", "http://127.0.0.1:20009"),
         ("gateway", "upstream.ready_url", "http://127.0.0.1:20009/readyz"),
         ("gateway", "upstream.model", "another"),
+        ("gateway", "retrieval.base_url", "http://127.0.0.1:20009"),
+        ("gateway", "moderation.base_url", "http://127.0.0.1:20009"),
+        ("gateway", "limits_storage_url", "redis://127.0.0.1:20009"),
         ("gateway", "keys_file", "mine.json"),
         ("gateway", "audit.file", "elsewhere.jsonl"),
         ("gateway", "audit.max_bytes", 1_000_000),
@@ -214,7 +217,10 @@ def test_every_protected_part_of_both_services_is_tried_above():
     protected = {name: protected_paths(SERVICES[name].config) for name in PAIR}
     assert protected == {
         "llm": {"listen", "model"},
-        "gateway": {"listen", "upstream", "keys_file", "audit", "telemetry.latency_buckets"},
+        "gateway": {
+            *("listen", "upstream", "retrieval.base_url", "moderation.base_url", "limits_storage_url"),
+            *("keys_file", "audit", "telemetry.latency_buckets"),
+        },
     }
 
 

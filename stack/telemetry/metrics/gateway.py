@@ -15,8 +15,11 @@ class GatewayMetrics:
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
 
-        def counter(name: str, help_: str, labels: Sequence[str]) -> Counter:
+        def counter(name: str, help_: str, labels: Sequence[str] = ()) -> Counter:
             return Counter(name, help_, labels, registry=registry)
+
+        def gauge(name: str, help_: str, labels: Sequence[str] = ()) -> Gauge:
+            return Gauge(name, help_, labels, registry=registry)
 
         def histogram(
             name: str, help_: str, labels: Sequence[str] = (), buckets: Sequence[float] = latency_buckets
@@ -41,15 +44,22 @@ class GatewayMetrics:
         )
         self.upstream_duration = histogram(
             "gateway_upstream_duration_seconds",
-            "From the call of the engine to the end of its answer; outcome: ok, or the code of the error.",
-            ["assistant", "outcome"],
+            "From the call of a service behind the gateway to the end of its answer; outcome: ok, or the error's code.",
+            ["upstream", "assistant", "outcome"],
         )
         self.overhead = histogram(
             "gateway_overhead_seconds",
-            "Own time per chat request passed to the engine: duration less the waits for caller and engine.",
+            "Own time per request passed on: duration less the waits for the caller and for other services.",
+            ["route"],
             buckets=_OWN_TIME_BUCKETS,
         )
-        self.in_flight = Gauge("gateway_in_flight_requests", "Chat requests in progress.", registry=registry)
+        self.in_flight = gauge("gateway_in_flight_requests", "Requests in progress that other services serve.")
+        self.tenant_in_flight = gauge("gateway_tenant_in_flight", "The same by tenant.", ["tenant"])
+        self.token_budget_used = gauge(
+            "gateway_tenant_token_budget_used_ratio",
+            "Tokens of the last minute, reserved ones included, as a share of the tenant's limit.",
+            ["tenant"],
+        )
         self.rejections = counter(
             "gateway_rejections_total",
             "Requests that the gateway refused by itself, by error code.",
@@ -60,6 +70,28 @@ class GatewayMetrics:
             "Tokens of answered requests, as the engine counted them.",
             ["tenant", "assistant", "direction"],
         )
-        self.upstream_ready = Gauge(
-            "gateway_upstream_ready", "1 while the engine says that it is ready, else 0.", registry=registry
+        self.limits_degraded = counter(
+            "gateway_limits_degraded_total",
+            "Times that a tenant's rate was counted in this process alone, because the shared storage did not answer.",
+        )
+        self.upstream_ready = gauge(
+            "gateway_upstream_ready", "1 while the service says that it is ready, else 0.", ["upstream"]
+        )
+        self.circuit_state = gauge(
+            "gateway_circuit_state", "0 closed, 1 letting one request through to see, 2 open.", ["upstream"]
+        )
+        self.retries = counter(
+            "gateway_retries_total",
+            "Calls repeated, by what came of it; no_budget: not repeated, because too many were.",
+            ["upstream", "outcome"],
+        )
+        self.moderation = counter(
+            "gateway_moderation_total",
+            "Checks by moderation; stage: input or output. A streamed answer has one a segment.",
+            ["stage", "decision"],
+        )
+        self.moderation_degraded = counter(
+            "gateway_moderation_degraded_total",
+            "Texts that were to be checked and could not be; mode: block, or allow for those let through.",
+            ["stage", "mode"],
         )

@@ -1,0 +1,133 @@
+"""The tenants' limits: requests a minute and a second, requests at a time, tokens a minute."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from math import ceil
+
+from limits import RateLimitItem, RateLimitItemPerMinute, RateLimitItemPerSecond
+
+from stack.gateway.call import Call
+from stack.gateway.config.tenants import Tenant
+from stack.gateway.errors import RateLimitExceeded, TokenLimitExceeded, TooManyConcurrent, UpstreamError
+from stack.gateway.rates import Rates, Window
+from stack.telemetry.metrics import GatewayMetrics
+
+_CHARS_PER_TOKEN = 4  # of English text in the tokenisers of today's models; usage corrects it afterwards
+_ANY_NUMBER = 2**31 - 1
+
+
+def estimated_tokens(chars: int) -> int:
+    """Tokens that a text of so many characters is taken for."""
+    return ceil(chars / _CHARS_PER_TOKEN)
+
+
+class Quota:
+    """Of one tenant."""
+
+    def __init__(self, tenant: Tenant, rates: Rates, metrics: GatewayMetrics) -> None:
+        self._name = tenant.name
+        self._limits = limits = tenant.limits
+        self._rates = rates
+        self._in_flight = 0
+        self._shown_in_flight = metrics.tenant_in_flight.labels(tenant.name)
+        self._second = limits.burst and RateLimitItemPerSecond(limits.burst, namespace="burst")
+        self._minute = limits.requests_per_minute and RateLimitItemPerMinute(
+            limits.requests_per_minute, namespace="requests"
+        )
+        # Only counts: whether there is room depends on what is reserved too, and what a request used must be charged.
+        self._tokens = RateLimitItemPerMinute(_ANY_NUMBER, namespace="tokens")
+        self._reserved = 0
+        self._shown_tokens = metrics.token_budget_used.labels(tenant.name) if limits.tokens_per_minute else None
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Around a request in progress. Raises TooManyConcurrent."""
+        most = self._limits.concurrent
+        if most is not None and self._in_flight >= most:
+            raise TooManyConcurrent(f"{most} requests of {self._name} are in progress, which is its limit", 1.0)
+        self._in_flight += 1
+        self._shown_in_flight.set(self._in_flight)
+        try:
+            yield
+        finally:
+            self._in_flight -= 1
+            self._shown_in_flight.set(self._in_flight)
+
+    async def request(self, call: Call) -> None:
+        """Counts a request. Raises RateLimitExceeded."""
+        if self._second:
+            await self._hit(self._second, "second", None)
+        if self._minute:
+            await self._hit(self._minute, "minute", call)
+
+    async def _hit(self, item: RateLimitItem, per: str, told: Call | None) -> None:
+        counted = await self._rates.hit(item, self._name)
+        if counted and not told:
+            return
+        window = await self._rates.window(item, self._name)
+        if told:
+            _tell(told, "requests", item.amount, item.amount - window.used, window)
+        if not counted:
+            wait = window.wait(window.used + 1 - item.amount)
+            raise RateLimitExceeded(f"{self._name} may send {item.amount} requests a {per}; try again later", wait)
+
+    @asynccontextmanager
+    async def tokens(self, call: Call, prompt: int, answer: int) -> AsyncIterator[None]:
+        """Around a request that is expected to use so many tokens; what it used is charged at the end.
+
+        Raises TokenLimitExceeded.
+        """
+        limit = self._limits.tokens_per_minute
+        if limit is None:
+            yield
+            return
+        estimate = prompt + answer
+        window = await self._rates.window(self._tokens, self._name)
+        left = limit - window.used - self._reserved - estimate
+        _tell(call, "tokens", limit, left if left >= 0 else left + estimate, window)
+        if left < 0:
+            raise self._too_many_tokens(limit, estimate, window, -left)
+        self._reserved += estimate  # in this process: another gateway sees what is charged, not what is reserved
+        served = True
+        try:
+            yield
+        except UpstreamError:
+            served = False
+            raise
+        finally:
+            if served and (used := _used(call, prompt)):
+                await self._rates.hit(self._tokens, self._name, used)
+            self._reserved -= estimate
+
+    def _too_many_tokens(self, limit: int, estimate: int, window: Window, excess: int) -> TokenLimitExceeded:
+        if estimate > limit:
+            return TokenLimitExceeded(
+                f"this request may use {estimate} tokens, more than the {limit} that {self._name} has a minute; "
+                "shorten it, or ask for fewer max_tokens",
+                None,
+            )
+        wait = window.wait(min(excess, window.used))
+        return TokenLimitExceeded(
+            f"{self._name} may use {limit} tokens in a minute, and this request may need {estimate}; try again later",
+            wait,
+        )
+
+    async def show(self) -> None:
+        """Bring the gauge of the token budget up to date: what is used leaves the window without a request."""
+        if self._shown_tokens is not None:
+            window = await self._rates.window(self._tokens, self._name)
+            self._shown_tokens.set((window.used + self._reserved) / self._limits.tokens_per_minute)
+
+
+def _used(call: Call, prompt: int) -> int:
+    """Tokens to charge: the engine's counts, or where the answer ended before they came, the estimate and events."""
+    if call.usage:
+        return call.usage.get("prompt_tokens", 0) + call.usage.get("completion_tokens", 0)
+    return prompt + call.events if call.passed_on is not None else 0
+
+
+def _tell(call: Call, what: str, limit: int, remaining: int, window: Window) -> None:
+    """The headers that OpenAI's clients read."""
+    call.headers[f"x-ratelimit-limit-{what}"] = str(limit)
+    call.headers[f"x-ratelimit-remaining-{what}"] = str(max(0, remaining))
+    call.headers[f"x-ratelimit-reset-{what}"] = f"{ceil(window.wait(window.used))}s"
