@@ -16,7 +16,7 @@ class MissingCollection(RetrievalError):
 
 @dataclass(frozen=True)
 class Document:
-    """What is indexed. `id` depends on the collection and the text alone, so it is the same on every machine."""
+    """What is indexed. `id` is the same on every machine."""
 
     id: str
     title: str

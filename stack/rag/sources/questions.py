@@ -28,7 +28,7 @@ def pubmedqa(data: Path) -> Collection:
 
 
 def _collection(name: str, data: Path, *files: str) -> Collection:
-    """A passage that several questions share is one document; a question that was asked twice counts twice."""
+    """A passage that several questions share is one document; the same question about it is one query."""
     documents: dict[str, Document] = {}
     queries: dict[str, Query] = {}
     judgements: dict[str, dict[str, int]] = {}
