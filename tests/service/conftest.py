@@ -1,27 +1,26 @@
-"""The gateway, and the fake engine behind it, for the tests of this folder."""
+"""The gateway, the moderation service, and the fake services behind them, for the tests of this folder."""
 
 import os
 import signal
 import subprocess
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 from fake_engine import FakeEngine
+from fake_services import FakeModeration, FakeRetrieval, serving
 from gateway_process import (
     GatewayProcess,
     StartGateway,
     free_port,
     gateway_config,
-    listening_socket,
     merged,
     spawn,
     wait_until,
     write_config,
 )
+from moderation_process import ModerationProcess, start_moderation_in
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -30,8 +29,7 @@ from starlette.routing import Route
 
 @pytest.fixture(scope="session")
 def _engine() -> Iterator[FakeEngine]:
-    listener = listening_socket()
-    engine = FakeEngine(url=f"http://127.0.0.1:{listener.getsockname()[1]}")
+    engine = FakeEngine(url="")
 
     async def completions(request: Request) -> Response:
         body = await request.json()
@@ -43,13 +41,8 @@ def _engine() -> Iterator[FakeEngine]:
         return JSONResponse({"canary": engine.ready}, status_code=200 if engine.ready else 503)
 
     app = Starlette(routes=[Route("/v1/chat/completions", completions, methods=["POST"]), Route("/readyz", readyz)])
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=1))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
-    thread.start()
-    wait_until(lambda: server.started, "the fake engine starts")
-    yield engine
-    server.should_exit = True
-    thread.join(timeout=10)
+    with serving(app) as engine.url:
+        yield engine
 
 
 @pytest.fixture
@@ -59,14 +52,46 @@ def engine(_engine: FakeEngine) -> FakeEngine:
 
 
 @pytest.fixture(scope="session")
-def start_gateway(_engine: FakeEngine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartGateway]:
+def _retrieval() -> Iterator[FakeRetrieval]:
+    retrieval = FakeRetrieval()
+    with serving(retrieval.app()) as retrieval.url:
+        yield retrieval
+
+
+@pytest.fixture
+def fake_retrieval(_retrieval: FakeRetrieval) -> FakeRetrieval:
+    _retrieval.reset()
+    return _retrieval
+
+
+@pytest.fixture(scope="session")
+def _moderation() -> Iterator[FakeModeration]:
+    moderation = FakeModeration()
+    with serving(moderation.app()) as moderation.url:
+        yield moderation
+
+
+@pytest.fixture
+def fake_moderation(_moderation: FakeModeration) -> FakeModeration:
+    _moderation.reset()
+    return _moderation
+
+
+@pytest.fixture(scope="session")
+def start_gateway(
+    _engine: FakeEngine,
+    _retrieval: FakeRetrieval,
+    _moderation: FakeModeration,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[StartGateway]:
     """Starts a gateway with changes to the test configuration; all are stopped at the end."""
     started: list[subprocess.Popen[bytes]] = []
 
     def start(ready: bool = True, **changes: Any) -> GatewayProcess:
         folder = tmp_path_factory.mktemp("gateway")
         port = free_port()
-        config_file = write_config(folder, merged(gateway_config(_engine.url, port), changes))
+        config = gateway_config(_engine.url, port, _retrieval.url, _moderation.url)
+        config_file = write_config(folder, merged(config, changes))
         log_file = folder / "log.jsonl"
         process = spawn(config_file, log_file)
         started.append(process)
@@ -98,8 +123,42 @@ def _shared_gateway(start_gateway: StartGateway) -> GatewayProcess:
 
 
 @pytest.fixture
-def gateway(_shared_gateway: GatewayProcess, engine: FakeEngine) -> GatewayProcess:
-    """The gateway most tests share, ready."""
-    ready = _shared_gateway.url + "/readyz"
-    wait_until(lambda: httpx.get(ready, trust_env=False).status_code == 200, "the gateway is ready again")
+def gateway(
+    _shared_gateway: GatewayProcess, engine: FakeEngine, fake_retrieval: FakeRetrieval, fake_moderation: FakeModeration
+) -> GatewayProcess:
+    """The gateway most tests share, ready, with all behind it."""
+    ready, all_ready = _shared_gateway.url + "/readyz", {"ready": True, "reasons": [], "degraded": {}}
+    wait_until(lambda: httpx.get(ready, trust_env=False).json() == all_ready, "the gateway is ready again")
     return _shared_gateway
+
+
+StartModeration = Callable[..., ModerationProcess]
+
+
+@pytest.fixture(scope="session")
+def start_moderation(_engine: FakeEngine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartModeration]:
+    """Starts a moderation service with changes to the test configuration; all are stopped at the end."""
+    started: list[ModerationProcess] = []
+
+    def start(**changes: Any) -> ModerationProcess:
+        service = start_moderation_in(tmp_path_factory.mktemp("moderation"), _engine.url, free_port(), **changes)
+        started.append(service)
+        return service
+
+    yield start
+    for service in started:
+        if service.process.poll() is None:
+            service.process.send_signal(signal.SIGTERM)
+    for service in started:
+        service.process.wait(timeout=10)
+
+
+@pytest.fixture(scope="session")
+def _shared_moderation(start_moderation: StartModeration) -> ModerationProcess:
+    return start_moderation()
+
+
+@pytest.fixture
+def moderation(_shared_moderation: ModerationProcess, engine: FakeEngine) -> ModerationProcess:
+    """The moderation service most tests share; its queue holds what earlier tests left."""
+    return _shared_moderation
