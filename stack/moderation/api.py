@@ -5,7 +5,7 @@ https://platform.openai.com/docs/api-reference/moderations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, create_model
 
 from stack.moderation.categories import CATEGORIES
 from stack.moderation.config import Limits
@@ -33,10 +33,19 @@ def request_model(limits: Limits) -> type[ModerationRequest]:
     """The request with the configured bounds, so that the OpenAPI document tells them."""
     text = Annotated[str, Field(max_length=limits.characters)]
     texts = Annotated[list[text], Field(min_length=1, max_length=limits.inputs)]
+    either = Annotated[
+        Annotated[text, Tag("text")] | Annotated[texts, Tag("texts")],
+        Discriminator(
+            lambda value: {str: "text", list: "texts"}.get(type(value)),
+            custom_error_type="input_kind",
+            custom_error_message="expected a text or a list of texts",
+        ),
+        Field(description="one text or several, each judged by itself"),
+    ]
     return create_model(
         "ModerationRequest",
         __base__=ModerationRequest,
-        input=(text | texts, Field(description="one text or several, each judged by itself")),
+        input=(either, ...),
     )
 
 

@@ -111,10 +111,10 @@ class Judge:
             answer = response.json()
             usage = answer.get("usage") or {}
             tokens = int(usage.get("total_tokens") or 0)
-        except (ValueError, TypeError, AttributeError):
+            score = judge_prompt.probability(answer)
+        except (ValueError, TypeError, AttributeError, ArithmeticError):
             raise JudgeFailed("garbage") from None
         self._metrics.judge_tokens.inc(max(0, tokens))
-        score = judge_prompt.probability(answer)
         if score is None or not 0 <= score <= 1:
             raise JudgeFailed("garbage")
         return Judgement(score, tokens)

@@ -6,10 +6,14 @@ import shutil
 import signal
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
 import psycopg
+import pytest
 from gateway_process import free_port, wait_until
 
 DEBIAN = Path("/usr/lib/postgresql")
@@ -64,12 +68,44 @@ class Postgres:
         except psycopg.OperationalError:
             return False
 
-    def stop(self, number: int = signal.SIGINT) -> None:
-        """SIGINT: at once, but in order. SIGQUIT: as in a crash."""
+    def crash(self) -> None:
+        """All its processes end at once and tidy up nothing; the next start recovers from the log."""
         if self.process and self.process.poll() is None:
-            self.process.send_signal(number)
+            self.process.send_signal(signal.SIGQUIT)
             self.process.wait(timeout=30)
 
+    def hang(self) -> None:
+        """No process of it does anything until `go_on`; connections stay open."""
+        for process in self._processes():
+            process.suspend()
+
+    def go_on(self) -> None:
+        """Undo `hang`."""
+        for process in self._processes():
+            process.resume()
+
+    def _processes(self) -> list[psutil.Process]:
+        assert self.process
+        postmaster = psutil.Process(self.process.pid)
+        return [postmaster, *postmaster.children(recursive=True)]
+
     def remove(self) -> None:
-        self.stop(signal.SIGQUIT)
+        if self.process and self.process.poll() is None:
+            self.go_on()
+            self.crash()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@contextmanager
+def running_postgres() -> Iterator[Postgres]:
+    """A server for the tests of a module; they are skipped where PostgreSQL is not installed."""
+    folder = binaries()
+    if folder is None:
+        pytest.skip("no PostgreSQL on this machine: install the package postgresql")
+    server = Postgres(folder)
+    try:
+        server.initialise()
+        server.start()
+        yield server
+    finally:
+        server.remove()

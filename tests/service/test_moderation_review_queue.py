@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from postgres_process import Postgres, binaries
+from postgres_process import Postgres, running_postgres
 from sqlalchemy import text
 
 from stack.moderation.review.database import Database
@@ -23,16 +23,8 @@ Open = Callable[[], Database]
 
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[Postgres]:
-    folder = binaries()
-    if folder is None:
-        pytest.skip("no PostgreSQL on this machine: install the package postgresql")
-    server = Postgres(folder)
-    try:
-        server.initialise()
-        server.start()
+    with running_postgres() as server:
         yield server
-    finally:
-        server.remove()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
