@@ -9,10 +9,6 @@ from stack.rag.config.collections import Slot
 
 
 def _well_formed(text: str) -> str:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        raise ValueError("holds text that is no valid Unicode (a lone surrogate)") from None
     if "\0" in text:
         raise ValueError("holds the character NUL, which no text may have")
     return text
@@ -89,7 +85,10 @@ class Operations(BaseModel):
     built_at: datetime | None
     lag_documents: int | None
     slots: dict[Slot, str]
+    building: Slot | None
+    """The slot that is being built on demand."""
     progress: str | None
+    """What goes on, or why the collection cannot be searched."""
     last_build: str | None
 
 
