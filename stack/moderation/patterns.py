@@ -83,7 +83,7 @@ PATTERNS: tuple[Pattern, ...] = (
         2.2,
         "instructions for a weapon or explosive are asked for",
         r"\b(?:how (?:to|do i|can i)|instructions (?:for|on)|(?:guide|steps) to)\s(?:\w+\s){0,2}(?:mak|build|assembl)"
-        r"(?:e|ing)\s(?:\w+\s){0,2}(?:bombs?|explosives?|napalm|nerve agents?|sarin|ghost guns?)\b",
+        r"(?:e|ing)\s(?:\w+\s){0,2}(?:(?<!bath )bombs?|explosives?|napalm|nerve agents?|sarin|ghost guns?)\b",
     ),
     _pattern(
         "drug-how",
@@ -98,7 +98,7 @@ PATTERNS: tuple[Pattern, ...] = (
         "sexual/minors",
         3.0,
         "sex and a child in one short phrase",
-        r"\b(?:sex|sexual|naked|nude|nudes|porn|horny|sexy)\s(?:\w+\s){0,3}"
+        r"\b(?:sex with|naked|nudes?|porn|horny|sexy|fuck(?:ing)?)\s(?:\w+\s){0,3}"
         r"(?:child|children|kids?|minors?|toddlers?|preteens?|little (?:girls?|boys?)|underage)\b|"
         r"\bchild porn\w*|\blolicon\b",
     ),
