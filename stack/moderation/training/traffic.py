@@ -15,6 +15,8 @@ class Mix:
 
     abusive: float = 0.35
     """of all texts"""
+    milder_than: float = 0.9
+    """of the abusive ones only those that a smaller share of readers calls toxic; 1.01 for all"""
     slurs: float = 0.0
     """of the abusive ones and of the hard clean ones: frames with a slur, and with an everyday word"""
     obfuscated: float = 0.3
@@ -44,7 +46,7 @@ def traffic(part: Part, count: int, seed: int = 0, mix: Mix = Mix(), data: Path 
     No text comes twice before all of its kind in the part have come.
     """
     rng = random.Random(f"{part} {seed}")
-    here = [sample for sample in load_samples(data) if sample.part == part]
+    here = [s for s in load_samples(data) if s.part == part and (s.toxicity or 0) < mix.milder_than]
     draws: dict[tuple[tuple[str, ...], bool], Iterator[Sample]] = {}
 
     def draw(sources: tuple[str, ...], abusive: bool) -> Sample:
