@@ -3,8 +3,8 @@
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import httpx
@@ -21,8 +21,8 @@ from gateway_process import (
     wait_until,
     write_config,
 )
-from moderation_process import ModerationProcess, start_moderation_in
-from rag_process import ALL_BOOKS, RagProcess, StartRag, rag_config, start_rag_in
+from moderation_process import ModerationProcess, StartModeration, served_moderation, start_moderation_in
+from rag_process import rag, shared_rag, start_rag  # noqa: F401 - fixtures
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -134,12 +134,9 @@ def gateway(
     return _shared_gateway
 
 
-StartModeration = Callable[..., ModerationProcess]
-
-
 @pytest.fixture(scope="session")
-def start_moderation(_engine: FakeEngine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartModeration]:
-    """Starts a moderation service with changes to the test configuration; all are stopped at the end."""
+def spawn_moderation(_engine: FakeEngine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartModeration]:
+    """Starts a moderation service as a process, with changes to the test configuration; all are stopped at the end."""
     started: list[ModerationProcess] = []
 
     def start(**changes: Any) -> ModerationProcess:
@@ -152,50 +149,16 @@ def start_moderation(_engine: FakeEngine, tmp_path_factory: pytest.TempPathFacto
         if service.process.poll() is None:
             service.process.send_signal(signal.SIGTERM)
     for service in started:
-        service.process.wait(timeout=10)
+        service.process.wait(timeout=30)
 
 
-@pytest.fixture(scope="session")
-def _shared_moderation(start_moderation: StartModeration) -> ModerationProcess:
-    return start_moderation()
+@pytest.fixture(scope="module")
+def start_moderation(_engine: FakeEngine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartModeration]:
+    """Starts a moderation service in a thread, with changes to the test configuration; all are stopped at the end."""
+    with ExitStack() as services:
 
+        def start(**changes: Any) -> ModerationProcess:
+            folder = tmp_path_factory.mktemp("moderation")
+            return services.enter_context(served_moderation(folder, _engine.url, **changes))
 
-@pytest.fixture
-def moderation(_shared_moderation: ModerationProcess, engine: FakeEngine) -> ModerationProcess:
-    """The moderation service most tests share; its queue holds what earlier tests left."""
-    return _shared_moderation
-
-
-@pytest.fixture(scope="session")
-def start_rag(_engine: FakeEngine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartRag]:
-    """Starts a retrieval service with changes to the test configuration; all are stopped at the end."""
-    started: list[RagProcess] = []
-    vectors = tmp_path_factory.mktemp("vectors")
-
-    def start(ready: bool = True, folder: Path | None = None, **changes: Any) -> RagProcess:
-        folder = folder or tmp_path_factory.mktemp("rag")
-        config = rag_config(_engine.url, free_port(), folder, vectors)
-        started.append(start_rag_in(folder, merged(config, changes), ready))
-        return started[-1]
-
-    yield start
-    for service in started:
-        if service.process.poll() is None:
-            service.process.send_signal(signal.SIGTERM)
-    for service in started:
-        service.process.wait(timeout=10)
-
-
-@pytest.fixture(scope="session")
-def _shared_rag(start_rag: StartRag) -> RagProcess:
-    rag = start_rag()
-    rag.write(*ALL_BOOKS)
-    rag.build("blue")
-    return rag
-
-
-@pytest.fixture
-def rag(_shared_rag: RagProcess, engine: FakeEngine) -> RagProcess:
-    """The retrieval service that most tests share: nobody changes its documents."""
-    wait_until(lambda: _shared_rag.metric("rag_engine_ready") == 1, "the engine is ready again")
-    return _shared_rag
+        yield start

@@ -6,10 +6,9 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import StartModeration
 from fake_engine import FakeEngine
 from gateway_process import assert_error, wait_until
-from moderation_process import MODERATIONS, ModerationProcess, answers, judgement
+from moderation_process import MODERATIONS, ModerationProcess, StartModeration, answers, judgement
 
 from stack.moderation.categories import CATEGORIES
 
@@ -149,8 +148,8 @@ def test_more_texts_than_may_be_in_progress_are_refused_and_the_rest_is_served(
     assert service.metric("moderation_in_flight_texts") == 0
 
 
-def test_texts_are_never_logged_and_decisions_are_counted(start_moderation: StartModeration) -> None:
-    service = start_moderation(tier3={"enabled": False})
+def test_texts_are_never_logged_and_decisions_are_counted(spawn_moderation: StartModeration) -> None:
+    service = spawn_moderation(tier3={"enabled": False})
     secret = "purple elephants at midnight"
     service.decide(secret, **{"x-request-id": "told"})
     (item,) = service.lease()

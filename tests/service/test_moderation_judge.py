@@ -5,10 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from conftest import StartModeration
 from fake_engine import FakeEngine
 from gateway_process import free_port, wait_until
-from moderation_process import JUDGE_TOKENS, ModerationProcess, answers, judgement
+from moderation_process import JUDGE_TOKENS, ModerationProcess, StartModeration, answers, judgement
 
 
 @pytest.fixture(scope="module")

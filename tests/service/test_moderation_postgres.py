@@ -5,9 +5,8 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from conftest import StartModeration
 from gateway_process import assert_error, wait_until
-from moderation_process import MODERATIONS, REVIEWS, ModerationProcess
+from moderation_process import MODERATIONS, REVIEWS, ModerationProcess, StartModeration
 from postgres_process import Postgres, running_postgres
 
 
@@ -18,8 +17,8 @@ def postgres() -> Iterator[Postgres]:
 
 
 @pytest.fixture
-def service(postgres: Postgres, start_moderation: StartModeration) -> ModerationProcess:
-    service = start_moderation(tier3={"enabled": False}, review={"url": postgres.url})
+def service(postgres: Postgres, spawn_moderation: StartModeration) -> ModerationProcess:
+    service = spawn_moderation(tier3={"enabled": False}, review={"url": postgres.url})
     wait_for_queue(service, up=True)
     return service
 
@@ -41,10 +40,10 @@ def test_items_are_kept_leased_and_decided_as_on_sqlite(service: ModerationProce
 
 
 def test_a_service_starts_without_its_database_and_says_what_is_missing(
-    postgres: Postgres, start_moderation: StartModeration
+    postgres: Postgres, spawn_moderation: StartModeration
 ) -> None:
     postgres.crash()
-    service = start_moderation(tier3={"enabled": False}, review={"url": postgres.url}, band={"low": 0.3, "high": 0.9})
+    service = spawn_moderation(tier3={"enabled": False}, review={"url": postgres.url}, band={"low": 0.3, "high": 0.9})
     try:
         assert service.decide("a lovely afternoon in the garden")["decision"] == "allow", "tiers 1 and 2 need none"
         result = service.post(MODERATIONS, {"input": "nasty people, all of them, just nasty"}).json()["results"][0]

@@ -4,9 +4,8 @@ import time
 from typing import Any
 
 import pytest
-from conftest import StartModeration
 from gateway_process import assert_error, wait_until
-from moderation_process import REVIEWS, ModerationProcess
+from moderation_process import REVIEWS, ModerationProcess, StartModeration
 
 TOKEN = "0" * 32
 
@@ -109,7 +108,7 @@ def test_depth_and_age_are_measured(desk: ModerationProcess) -> None:
         ("9/release", {"lease": TOKEN}, 404, "not_found"),
         ("0/release", {"lease": TOKEN}, 400, "bad_request"),
         (f"{1 << 63}/release", {"lease": TOKEN}, 400, "bad_request"),
-        ("x/release", {"lease": TOKEN}, 400, "bad_request"),
+        ("x/release", {"lease": TOKEN}, 404, "not_found"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(

@@ -32,6 +32,7 @@ class ReviewDesk:
         self._metrics = metrics
         self._threads = ThreadPoolExecutor(1 if database.is_sqlite else 8, thread_name_prefix="review")
         self._migrated = False
+        self._up: bool | None = None
 
     def migrate(self) -> None:
         """Bring the schema up to date, blocking. Raises QueueDown."""
@@ -105,12 +106,13 @@ class ReviewDesk:
             self._metrics.queue_oldest_age.labels(priority).set(waiting.oldest_seconds)
 
     def _set_up(self, up: bool, error: QueueDown | None) -> None:
-        if bool(self._metrics.queue_up._value.get()) != up:
+        if up != self._up:
             log.log(
                 logging.INFO if up else logging.ERROR,
                 "review queue is up" if up else "review queue is down",
                 extra={"reason": error and error.message, "cause": error and type(error.__cause__).__name__},
             )
+        self._up = up
         self._metrics.queue_up.set(up)
 
     async def _call(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:

@@ -3,7 +3,7 @@
 from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, Path, Query
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
 from sqlalchemy import Row
 
 from stack.moderation.config import Review
@@ -102,7 +102,7 @@ def add_review_routes(app: FastAPI, desk: ReviewDesk, config: Review) -> None:
         "LeaseRequest",
         __base__=_Body,
         reviewer=(Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$")], ...),
-        limit=(Annotated[int, Field(ge=1, le=_LEASE_LIMIT)], 1),
+        limit=(Annotated[int, Field(ge=1, le=_LEASE_LIMIT), BeforeValidator(_whole)], 1),
         lease_seconds=length,
     )
     renew_request: Any = create_model("RenewRequest", __base__=ReleaseRequest, lease_seconds=length)
@@ -121,7 +121,7 @@ def add_review_routes(app: FastAPI, desk: ReviewDesk, config: Review) -> None:
             counts=Counts(**counts), items=[_item(one) for one in items], next_after=items[-1].id if full else None
         )
 
-    @app.get("/v1/reviews/{id}", responses=responses(NotFound, QueueDown))
+    @app.get("/v1/reviews/{id:int}", responses=responses(NotFound, QueueDown))
     async def review(id: Id) -> FullItem:
         """One item, its text and its history."""
         item, events = await desk.get(id)
@@ -134,20 +134,25 @@ def add_review_routes(app: FastAPI, desk: ReviewDesk, config: Review) -> None:
         items = await desk.lease(body.reviewer, body.limit, body.lease_seconds)
         return Leased(items=[LeasedItem(**_known(one), lease=one.lease, text=one.text) for one in items])
 
-    @app.post("/v1/reviews/{id}/decision", responses=responses(NotFound, LeaseLost, AlreadyDecided, QueueDown))
+    @app.post("/v1/reviews/{id:int}/decision", responses=responses(NotFound, LeaseLost, AlreadyDecided, QueueDown))
     async def decision(id: Id, body: DecisionRequest) -> Item:
         """Decide a leased item, once; the same decision sent again is answered as the first time."""
         return _item(await desk.decide(id, body.lease, body.outcome, body.note))
 
-    @app.post("/v1/reviews/{id}/renew", responses=held)
+    @app.post("/v1/reviews/{id:int}/renew", responses=held)
     async def renew(id: Id, body: renew_request) -> Item:
         """Keep an item for longer, counted from now."""
         return _item(await desk.renew(id, body.lease, body.lease_seconds))
 
-    @app.post("/v1/reviews/{id}/release", responses=held)
+    @app.post("/v1/reviews/{id:int}/release", responses=held)
     async def release(id: Id, body: ReleaseRequest) -> Item:
         """Give an item back undecided."""
         return _item(await desk.release(id, body.lease))
+
+
+def _whole(value: Any) -> Any:
+    """JSON has one kind of numbers: 3.0 is an integer there."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _item(row: Row[Any]) -> Item:
