@@ -37,7 +37,8 @@ class StreamOptions(Settings):
     include_usage: bool = False
 
 
-def _as_tuple(value: Any) -> Any:
+def as_tuple(value: Any) -> Any:
+    """For keys that take one text or several."""
     if isinstance(value, str):
         return (value,)
     return tuple(value) if isinstance(value, list) else value
@@ -56,7 +57,7 @@ class ChatRequest(Sampling):
     )
     stop: Annotated[
         tuple[str, ...] | None,
-        BeforeValidator(_as_tuple, json_schema_input_type=str | Annotated[tuple[str, ...], Field(max_length=4)] | None),
+        BeforeValidator(as_tuple, json_schema_input_type=str | Annotated[tuple[str, ...], Field(max_length=4)] | None),
     ] = Field(None, max_length=4)
     n: Literal[1] | None = None
     user: str | None = Field(None, max_length=512)

@@ -57,10 +57,10 @@ class Lookups:
         """Texts to be judged. Raises Refused."""
         wanted = parse(body, ModerationRequest)
         most = self._config.limits.prompt_chars
-        length = sum(len(text) for text in wanted.texts)
+        length = sum(len(text) for text in wanted.input)
         if length > most:
             raise BadRequest(f"input: has {length} characters, at most {most} are allowed; send fewer texts", "input")
-        call.prompt = [{"role": "user", "content": text} for text in wanted.texts]
+        call.prompt = [{"role": "user", "content": text} for text in wanted.input]
         return Passed(MODERATIONS, _content(wanted.model_dump(exclude_none=True)))
 
 

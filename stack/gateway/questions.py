@@ -2,35 +2,50 @@
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
+from stack.gateway.chat import as_tuple
 from stack.service.config import Name
 from stack.settings import Settings
+
+
+def _not_blank(text: str) -> str:
+    if not text.strip():
+        raise ValueError("must not be blank")
+    return text
+
+
+Text = Annotated[str, Field(min_length=1, max_length=100_000), AfterValidator(_not_blank)]
+
+Texts = Annotated[tuple[str, ...], Field(min_length=1, max_length=1024)]
 
 
 class SearchRequest(Settings):
     """Unknown keys are refused: nobody shall trust a setting without effect."""
 
     collection: Name
-    query: str = Field(min_length=1, max_length=100_000)
+    query: Text
     limit: int | None = Field(None, ge=1, le=1000)
+    """Most passages; as many as retrieval's configuration says when absent."""
+    stages: bool | None = False
+    """Tell of each passage where the stages of the search had it."""
 
 
 class AskRequest(Settings):
     """Unknown keys are refused: nobody shall trust a setting without effect."""
 
     collection: Name
-    question: str = Field(min_length=1, max_length=100_000)
+    question: Text
     stream: bool | None = False
+    """As server-sent events."""
     max_tokens: int | None = Field(None, ge=1)
+    """Most tokens of the answer; never more than the configuration says."""
 
 
 class ModerationRequest(Settings):
     """OpenAI's; unknown keys are refused: nobody shall trust a setting without effect."""
 
-    input: str | Annotated[tuple[str, ...], Field(min_length=1, max_length=1024)]
+    input: Annotated[Texts, BeforeValidator(as_tuple, json_schema_input_type=str | Texts)]
+    """One text or several, each judged by itself."""
     model: str | None = Field(None, max_length=128)
-
-    @property
-    def texts(self) -> tuple[str, ...]:
-        return (self.input,) if isinstance(self.input, str) else self.input
+    """Taken for the sake of OpenAI's clients; the answer names what judged."""

@@ -14,6 +14,7 @@ from stack.telemetry.metrics import GatewayMetrics
 
 _CHARS_PER_TOKEN = 4  # of English text in the tokenisers of today's models; usage corrects it afterwards
 _ANY_NUMBER = 2**31 - 1
+_A_LITTLE = 0.001  # parts of a request do not count, so there is room for one when anything of the limit is left
 
 
 def estimated_tokens(chars: int) -> int:
@@ -68,7 +69,7 @@ class Quota:
         if told:
             _tell(told, "requests", item.amount, item.amount - window.used, window)
         if not counted:
-            wait = window.wait(window.used + 1 - item.amount)
+            wait = window.wait(window.weight - item.amount + _A_LITTLE)
             raise RateLimitExceeded(f"{self._name} may send {item.amount} requests a {per}; try again later", wait)
 
     @asynccontextmanager

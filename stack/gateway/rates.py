@@ -37,13 +37,18 @@ class Window:
     now_left: float
 
     @property
-    def used(self) -> int:
+    def weight(self) -> float:
         """What counts at this moment."""
-        return floor(self.before * self.before_left / self.seconds + self.now)
+        return self.before * self.before_left / self.seconds + self.now
+
+    @property
+    def used(self) -> int:
+        """The same in whole requests or tokens, as limits are held against it."""
+        return floor(self.weight)
 
     def wait(self, excess: float) -> float:
         """Seconds until so much of what counts now has left the window, if nothing comes in."""
-        leaving = self.before * self.before_left / self.seconds
+        leaving = self.weight - self.now
         if excess <= 0:
             return 0.0
         if excess <= leaving:

@@ -111,9 +111,9 @@ def test_readyz_says_when_nothing_listens(start_gateway: StartGateway, engine: F
 
 
 @pytest.fixture(scope="module")
-def hasty_gateway(start_gateway: StartGateway) -> GatewayProcess:
+def hasty_gateway(start_module_gateway: StartGateway) -> GatewayProcess:
     timeouts = {"body_seconds": 0.5, "first_token_seconds": 0.5, "total_seconds": 1.5}
-    return start_gateway(timeouts=timeouts)
+    return start_module_gateway(timeouts=timeouts)
 
 
 def test_a_silent_engine_is_a_first_token_timeout(hasty_gateway: GatewayProcess, engine: FakeEngine) -> None:
