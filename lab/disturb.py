@@ -144,7 +144,7 @@ def disturb(scenario: Scenario, progress: Callable[[str], None]) -> dict[str, An
         with proof.stack(scenario, chosen[0].configs, progress) as run:
             for item in chosen:
                 for name, (programs, arm) in disturbances(Path(folder)).items():
-                    proof.serve(run, item, progress)
+                    proof.serve(run, scenario, item, progress)
                     progress(f"{item.name} under: {name}")
                     with _beside(programs):
                         _, grade = check(run, scenario, baseline, progress, watch=arm(run))

@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 
-from lab import workspace
+from lab import state, workspace
 from lab.code import code_digest
 from lab.paths import CACHE
 from lab.prometheus import Prometheus
@@ -77,6 +77,7 @@ def start(
     set_current(run)
     run.event("started", purpose=purpose)
     try:
+        state.restore(run, scenario, progress)
         control.start_supervisor(run, detached=purpose == "drill")
         wait_ready(run, progress)
     except BaseException:

@@ -207,7 +207,7 @@ def _bound(check: Bound, config: Mapping[str, Any]) -> CheckResult:
     for part in path:
         value = value.get(part) if isinstance(value, Mapping) else None
     if not isinstance(value, int | float):
-        return CheckResult(check.id, check.title, check.kind, "fail", None, check.value, check.op, None, None,
+        return CheckResult(check.id, check.title, check.kind, check.absent, None, check.value, check.op, None, None,
                            f"{check.title}: {check.key} is not set to a number")  # fmt: skip
     passed = value <= check.value if check.op == "<=" else value >= check.value
     words = "at most" if check.op == "<=" else "at least"

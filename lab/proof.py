@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lab import calibrate, drill, workspace
+from lab import calibrate, drill, state, workspace
 from lab.check import check
 from lab.code import code_digest
 from lab.drill import Configs, Progress
@@ -129,7 +129,7 @@ def _prove_one(
 ) -> dict[str, Any]:
     attempts: list[dict[str, Any]] = []
     for _ in range(ATTEMPTS):
-        serve(run, chosen, progress)
+        serve(run, scenario, chosen, progress)
         begun = time.time()
         folder, result = check(run, scenario, baseline, _prefixed(progress, chosen.name), _watcher(chosen, scenario))
         problems = shortfalls(chosen, result, scenario)
@@ -143,11 +143,14 @@ def _prove_one(
     return {"control": chosen.name, "must": _must(chosen), "ok": ok, "attempts": attempts}
 
 
-def serve(run: Run, chosen: Control, progress: Progress) -> None:
-    """Bring a control's configuration into service; stop what it stops."""
+def serve(run: Run, scenario: Scenario, chosen: Control, progress: Progress) -> None:
+    """Bring a control's configuration into service, on the state that the incident starts from; stop what it stops."""
     placed, old = workspace.placed(chosen.configs, run.ports), workspace.read(run.applied, run.info.services)
+    for name in state.FOLDERS.keys() & set(run.info.services):
+        control.stop(run, name)
+    state.restore(run, scenario, progress)
     stopped = {p.name for p in control.processes(run) if p.state in ("STOPPED", "EXITED", "FATAL")} - {"load"}
-    for name in stopped:
+    for name in stopped - set(workspace.changed_services(old, placed)):
         control.start(run, name)
     drill.put_in_service(run, placed, old, progress)
     drill.wait_ready(run, progress)
@@ -227,7 +230,7 @@ def repeat(scenario: Scenario, times: int, progress: Progress) -> dict[str, Any]
     with stack(scenario, chosen[0].configs, progress) as run:
         for round_ in range(times):
             for item in chosen:
-                serve(run, item, progress)
+                serve(run, scenario, item, progress)
                 tell = _prefixed(progress, f"{item.name} {round_ + 1} of {times}")
                 seed = scenario.public.load.grading.seed + 1000 * (round_ + 1)
                 _, result = check(run, scenario, baseline, tell, seed=seed)

@@ -135,6 +135,9 @@ class Bound(Settings):
     key: str = Field(pattern=r"^[a-z]+(\.[A-Za-z0-9_-]+)+$", description="service.path.to.key")
     op: Literal[">=", "<="]
     value: float
+    absent: Literal["fail", "pass"] = Field(
+        "fail", description="what no number there means, such as of a stage left out"
+    )
 
 
 class PromptHolds(Settings):

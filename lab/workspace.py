@@ -69,6 +69,8 @@ def placed(configs: Mapping[str, dict[str, Any]], ports: Ports) -> dict[str, dic
         "gateway": {
             "listen": {"port": ports.gateway},
             "upstream": engine,
+            "retrieval": {"base_url": _url(ports.rag)},
+            "moderation": {"base_url": _url(ports.moderation)},
             "keys_file": "../keys/hashed.json",
             "audit": {"file": "../audit/prompts.jsonl"},
         },

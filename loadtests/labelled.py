@@ -1,7 +1,7 @@
 """Texts whose right answer is known: questions with the document that answers them, comments with a verdict.
 
 Files of JSON Lines, `{"text": …, "document": …}` or `{"text": …, "violating": …}`, that the stack's own tools write
-(`python -m stack.rag.sources`, `python -m stack.moderation.texts`); the set-up does it.
+(`python -m stack.rag.sources`, `python -m stack.moderation.training`); the set-up does it.
 """
 
 import json
@@ -27,11 +27,14 @@ class Labelled(Expected):
     """One text with its label."""
 
     text: str = Field(min_length=1, max_length=20_000)
+    split: str | None = Field(None, description="the split that it belongs to; else its hash decides")
 
     @model_validator(mode="after")
     def _has_a_label(self) -> "Labelled":
         if self.document is None and self.violating is None:
             raise ValueError("a label is missing: document or violating")
+        if self.split not in {None, *SPLITS}:
+            raise ValueError(f"unknown split {self.split!r}; one of: {', '.join(SPLITS)}")
         return self
 
     @property
@@ -49,7 +52,7 @@ def load_labelled(folder: Path, name: str, split: str) -> list[Labelled]:
     except (OSError, UnicodeDecodeError) as problem:
         raise LoadError(f"{path}: cannot read the labelled texts ({problem}); the set-up writes them") from problem
     found = [_read(line, f"{path}: line {number}") for number, line in enumerate(lines, start=1)]
-    if chosen := [item for item in found if split_of(item.text) == split]:
+    if chosen := [item for item in found if (item.split or split_of(item.text)) == split]:
         return chosen
     raise LoadError(f"{path}: no text for the split {split!r}")
 

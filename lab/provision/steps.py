@@ -14,6 +14,7 @@ MODEL = "smollm2-135m-instruct"
 OLDEST_PROMETHEUS = (2, 42)
 PROMETHEUS_TOOLS = ("prometheus", "promtool")
 MANUALS = ("git-doc", "sqlite3-doc")
+SHARED = "0.4"  # of the stems of a labelled question stand in its passage: words alone must not find it
 TCMALLOC = "libtcmalloc_minimal.so.4"
 
 _PINNED = ("--require-hashes", "--no-deps", "--only-binary", ":all:")
@@ -120,6 +121,16 @@ def build_documents(work: Work) -> None:
             debian.unpack(work, package, folder / package)
 
 
+def build_labelled(work: Work) -> None:
+    """`.cache/labelled`: texts with the right answer, for load and grading, out of the installed data sets."""
+    python, cache = work.checkout.root / ".venv/bin/python", work.checkout.cache
+    folders = ("--data", cache / "data", "--manuals", cache / "documents")
+    out = cache / "labelled"
+    work.run(
+        python, "-m", "stack.rag.sources", "boolq", *folders, "--shared", SHARED, "--out", out / "encyclopedia.jsonl"
+    )
+
+
 def build_model(work: Work) -> None:
     """The model folder, out of the weights that a package in the engine's environment carries."""
     python = work.checkout.cache / "engine/bin/python"
@@ -182,6 +193,21 @@ STEPS = (
         gigabytes=0.1,
         after=("tcmalloc",),  # apt's package lists again
         optional=True,
+    ),
+    Step(
+        name="labelled",
+        what="questions and comments whose right answer is known",
+        build=build_labelled,
+        folder=".cache/labelled",
+        products=("encyclopedia.jsonl",),
+        inputs=(
+            "requirements/data.lock",
+            "stack/rag/sources/overlap.py",
+            "stack/rag/sources/questions.py",
+            "stack/moderation/training/traffic.py",
+        ),
+        gigabytes=0.1,
+        after=("data",),
     ),
     Step(
         name="model",

@@ -38,13 +38,21 @@ def test_splits_share_no_text_and_leave_none_out(data):
 
 @pytest.mark.parametrize(
     "line", ["{", "[]", '{"text": "x"}', '{"text": "", "violating": true}', '{"text": "x", "violating": "yes"}',
-             '{"text": "x", "document": "d", "more": 1}'],
+             '{"text": "x", "document": "d", "more": 1}', '{"text": "x", "document": "d", "split": "exam"}'],
 )  # fmt: skip
 def test_a_line_that_is_no_labelled_text_is_named(data, line):
     path = data.with_name("labelled") / "comments.jsonl"
     path.write_text(f'{{"text": "fine", "violating": false}}\n{line}\n')
     with pytest.raises(LoadError, match=r"comments.jsonl: line 2: no labelled text"):
         load_labelled(path.parent, "comments", "practice")
+
+
+def test_a_split_that_the_file_names_counts(data):
+    path = data.with_name("labelled") / "comments.jsonl"
+    lines = [{"text": f"text {n}", "violating": True, "split": split} for n, split in enumerate(SPLITS)]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found = {split: [item.text for item in load_labelled(path.parent, "comments", split)] for split in SPLITS}
+    assert found == {split: [f"text {n}"] for n, split in enumerate(SPLITS)}
 
 
 def test_a_missing_file_says_what_writes_it(tmp_path):
