@@ -101,24 +101,29 @@ _WORD = re.compile(r"\S+")
 
 def confusable_letters(text: str, vocabulary: Vocabulary = NO_WORDS) -> str:
     """Letters of other scripts that look like Latin ones, as Latin ones; and accents off where that makes a word of
-    `vocabulary`.
+    `vocabulary`, unless every third word has some, as in Vietnamese.
 
     Folded are words that mix Latin with another script; and, in a text that has such words or is mostly Latin, words
     of another script whose every letter looks Latin. Russian, Greek and Turkish stay as they are.
     """
     if text.isascii():
         return text
-    words = {word for word in _LETTERS.findall(text) if not word.isascii()}
+    every = _LETTERS.findall(text)
+    words = {word for word in every if not word.isascii()}
     mixed = {word for word in words if _mixes_scripts(word)}
     letters = [c for c in text if c.isalpha()]
     wholly = any(_looks_latin(word) for word in mixed) or sum(map(is_latin, letters)) * 2 > len(letters)
+
+    accented = {word for word in words if all(map(is_latin, word))}
+    if sum(map(accented.__contains__, every)) * 3 > len(every):
+        words, accented = words - accented, set()
 
     def fold(found: re.Match[str]) -> str:
         word = found.group()
         if word not in words:
             return word
         folded = "".join(as_latin(c) or c for c in word)
-        if all(map(is_latin, word)):
+        if word in accented:
             return folded if folded.lower() in vocabulary else word
         return folded if word in mixed or (wholly and _looks_latin(word)) else word
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from stack.moderation.attributes import Attributes
 from stack.moderation.classifiers import (
     MINILM,
     ClassifierConfig,
@@ -14,6 +15,7 @@ from stack.moderation.classifiers import (
     build_classifier,
     load_minilm,
 )
+from stack.moderation.encoder import Encoder
 from stack.moderation.training.data import DATA
 
 INSULTS = ["you are a stupid worthless piece of shit", "shut up you fucking idiot"]
@@ -83,3 +85,27 @@ def test_words_that_hatesonar_does_not_know_leave_its_prior() -> None:
     prior, known = sonar.scores(["unheard of", "bad"])
     assert prior == pytest.approx(1 - np.exp(2) / (np.exp(2) + 2))
     assert known > 0.9
+
+
+@pytest.fixture(scope="module")
+def attributes() -> Attributes:
+    return Attributes(Encoder(DATA))
+
+
+@pytest.mark.parametrize(
+    ("text", "category"),
+    [
+        ("you stupid idiot", "harassment"),
+        ("I will kill you tonight", "harassment/threatening"),
+        ("suck my cock", "sexual"),
+    ],
+)
+def test_a_toxic_text_gets_the_category_of_its_offence(attributes: Attributes, text: str, category: str) -> None:
+    assert attributes.category(text) == category
+    assert all(0 <= score <= 1 for score in attributes.scores(text).values())
+
+
+def test_weights_of_other_attributes_are_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "other.npz", names=np.array(["charm"]), weights=np.zeros((1, 384)), bias=np.zeros(1))
+    with pytest.raises(ClassifierError, match="holds charm, not insult"):
+        Attributes(Encoder(DATA), tmp_path / "other.npz")

