@@ -16,13 +16,15 @@ from loadtests.metrics import SECONDS
 from stack.gateway.config import GatewayConfig
 from stack.llm.config import FIRST_TOKEN_SECONDS, TOKEN_SECONDS
 from stack.settings import load
+from stack.telemetry.metrics.moderation import SECONDS as MODERATION_SECONDS
 
 RULES_DIR = DASHBOARDS / "rules"
 PORTS = {"gateway": 20001, "llm": 20002, "llm-canary": 20003, "loadgen": 20004, "prometheus": 20005}
 RULES = metric_names.rules(rule_files(RULES_DIR))
 ALERTS = [rule for rule in RULES if "alert" in rule]
 RECORDED = [rule for rule in RULES if "record" in rule]
-TESTS = yaml.safe_load((RULES_DIR / "serving_test.yml").read_text(encoding="utf-8"))["tests"]
+TEST_FILES = sorted(RULES_DIR.glob("*_test.yml"))
+TESTS = [test for file in TEST_FILES for test in yaml.safe_load(file.read_text(encoding="utf-8"))["tests"]]
 
 
 def name_of(rule: dict[str, Any]) -> str:
@@ -51,7 +53,7 @@ def test_every_job_is_scraped_on_loopback_at_its_own_port_and_has_no_label_but_j
 
 def test_the_rule_files_are_loaded_and_their_tests_are_not() -> None:
     files = yaml.safe_load(render_config(PORTS, RULES_DIR))["rule_files"]
-    assert files == [str(RULES_DIR / "serving.yml")]
+    assert files == [str(RULES_DIR / name) for name in ("moderation.yml", "serving.yml")]
 
 
 def test_the_series_that_would_replace_a_diagnosis_is_dropped_from_the_engines_job_alone() -> None:
@@ -65,7 +67,7 @@ def test_the_series_that_would_replace_a_diagnosis_is_dropped_from_the_engines_j
 
 def test_promtool_takes_the_rules_and_their_tests_pass() -> None:
     promtool("check", "rules", *rule_files(RULES_DIR))
-    promtool("test", "rules", RULES_DIR / "serving_test.yml")
+    promtool("test", "rules", *TEST_FILES)
 
 
 @pytest.mark.parametrize("rule", ALERTS, ids=name_of)
@@ -148,11 +150,12 @@ BOUNDARIES = {
     "gateway_time_to_first_token_seconds_bucket": "stack/config/gateway.yaml",
     "vllm:time_to_first_token_seconds_bucket": FIRST_TOKEN_SECONDS,
     "vllm:request_time_per_output_token_seconds_bucket": TOKEN_SECONDS,
+    "moderation_request_seconds_bucket": MODERATION_SECONDS,
     "loadgen_time_to_first_token_seconds_bucket": SECONDS,
     "loadgen_time_per_output_token_seconds_bucket": SECONDS,
     "loadgen_schedule_lag_seconds_bucket": SECONDS,
 }
-OBJECTIVES = sorted({pair for rule in RULES for pair in re.findall(r'([a-z_:]+)\{le="([^"]+)"\}', rule["expr"])})
+OBJECTIVES = sorted({pair for rule in RULES for pair in re.findall(r'([a-z_:]+)\{[^}]*le="([^"]+)"', rule["expr"])})
 
 
 def test_every_histogram_with_a_known_boundary_is_used_for_an_objective() -> None:
