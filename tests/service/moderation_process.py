@@ -90,7 +90,7 @@ def write_moderation_config(folder: Path, config: dict[str, Any]) -> Path:
     return file
 
 
-def spawn_moderation(config_file: Path, log_file: Path, *arguments: str) -> subprocess.Popen[bytes]:
+def spawn_service(config_file: Path, log_file: Path, *arguments: str) -> subprocess.Popen[bytes]:
     with log_file.open("ab") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "stack.moderation", "--config", str(config_file), *arguments],
@@ -104,7 +104,7 @@ def start_moderation_in(folder: Path, engine_url: str, port: int, **changes: Any
     """The service with changes to the test configuration, ready."""
     config_file = write_moderation_config(folder, merged(moderation_config(engine_url, port), changes))
     log_file = folder / "log.jsonl"
-    process = spawn_moderation(config_file, log_file)
+    process = spawn_service(config_file, log_file)
     service = ModerationProcess(process, f"http://127.0.0.1:{port}", log_file)
     wait_until_ready(service)
     return service

@@ -26,7 +26,7 @@ from moderation_process import (
     REVIEWS,
     ModerationProcess,
     moderation_config,
-    spawn_moderation,
+    spawn_service,
     wait_until_ready,
     write_moderation_config,
 )
@@ -89,7 +89,7 @@ class Site:
 
     def start_service(self) -> None:
         log_file = self.folder / "log.jsonl"
-        self.service = ModerationProcess(spawn_moderation(self.config_file, log_file), self.url, log_file)
+        self.service = ModerationProcess(spawn_service(self.config_file, log_file), self.url, log_file)
         wait_until_ready(self.service)
 
     def start_reviewer(self) -> None:
