@@ -54,7 +54,7 @@ class _Machines:
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
-        self._document = document()
+        self._document = document(gateway.config)
 
     async def healthz(self, _: Request) -> Response:
         """200 while the process serves."""

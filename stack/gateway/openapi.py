@@ -11,6 +11,7 @@ from pydantic.json_schema import models_json_schema
 from stack.gateway import errors
 from stack.gateway.answers import ChatCompletion, Health, Models, Moderations, Ready, Rendered, SearchAnswer
 from stack.gateway.chat import ChatRequest
+from stack.gateway.config import GatewayConfig
 from stack.gateway.questions import AskRequest, ModerationRequest, SearchRequest
 from stack.service.errors import ErrorBody, ServiceError, responses
 
@@ -41,6 +42,14 @@ _RATES = {
         ("remaining", "What is left of them"),
         ("reset", "Time until all are left again"),
     )
+}
+
+# With "stream": true. OpenAPI 3.1 has no word for it: by custom the schema is that of each event.
+_EVENT = {
+    "type": "object",
+    "description": "A chat.completion.chunk as JSON, or [DONE] at the end; an error after the first is the last one.",
+    "properties": {"data": {"type": "string"}},
+    "required": ["data"],
 }
 
 
@@ -77,14 +86,15 @@ _OPERATIONS = (
 )  # fmt: skip
 
 
-def document() -> dict[str, Any]:
-    """The document, of OpenAPI 3.1."""
+def document(config: GatewayConfig) -> dict[str, Any]:
+    """The document, of OpenAPI 3.1, with the configured bounds."""
     bodies = {operation.body for operation in _OPERATIONS if operation.body}
     answers = {operation.answer for operation in _OPERATIONS if operation.answer} | {ErrorBody}
     # Bodies as callers may send them, answers as they are sent.
     models = [(model, "validation") for model in bodies] + [(model, "serialization") for model in answers]
     models.sort(key=lambda pair: pair[0].__name__)
     refs, schemas = models_json_schema(models, ref_template="#/components/schemas/{model}")
+    _bound(schemas["$defs"], config)
     paths: dict[str, Any] = {}
     for operation in _OPERATIONS:
         paths.setdefault(operation.path, {})[operation.method] = _described(operation, refs)
@@ -101,6 +111,15 @@ def document() -> dict[str, Any]:
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "description": "A tenant's API key."}},
         },
     }
+
+
+def _bound(schemas: dict[str, Any], config: GatewayConfig) -> None:
+    def properties(model: type[BaseModel]) -> dict[str, Any]:
+        return schemas[model.__name__]["properties"]
+
+    properties(SearchRequest)["query"]["maxLength"] = config.search.query_chars
+    properties(SearchRequest)["limit"]["anyOf"][0]["maximum"] = config.search.limit
+    properties(AskRequest)["question"]["maxLength"] = config.ask.question_chars
 
 
 def _described(operation: _Operation, refs: dict[Any, Any]) -> dict[str, Any]:
@@ -125,8 +144,7 @@ def _success(operation: _Operation, refs: dict[Any, Any]) -> dict[str, Any]:
     else:
         content = {"application/json": {"schema": {"type": "object"}}}
     if operation.streams:
-        events = "With stream: chat.completion.chunk events; an error after the first is the last event."
-        content["text/event-stream"] = {"schema": {"type": "string", "description": events}}
+        content["text/event-stream"] = {"schema": _EVENT}
     told: dict[str, Any] = {"description": operation.summary, "content": content}
     return told | ({"headers": _RATES} if errors.RateLimitExceeded in operation.errors else {})
 

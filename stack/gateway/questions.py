@@ -1,6 +1,6 @@
 """The bodies of the routes that are passed to retrieval and moderation, as callers send them."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
@@ -15,9 +15,20 @@ def _not_blank(text: str) -> str:
     return text
 
 
-Text = Annotated[str, Field(min_length=1, max_length=100_000), AfterValidator(_not_blank)]
+Text = Annotated[
+    str,
+    Field(min_length=1, max_length=100_000, json_schema_extra={"pattern": r"\S"}),
+    AfterValidator(_not_blank),
+]
 
 Texts = Annotated[tuple[str, ...], Field(min_length=1, max_length=1024)]
+
+
+def _whole(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value  # to JSON 5.0 is a whole number
+
+
+Whole = BeforeValidator(_whole)
 
 
 class SearchRequest(Settings):
@@ -25,7 +36,7 @@ class SearchRequest(Settings):
 
     collection: Name
     query: Text
-    limit: int | None = Field(None, ge=1, le=1000)
+    limit: Annotated[int, Field(ge=1, le=1000), Whole] | None = None
     """Most passages; as many as retrieval's configuration says when absent."""
     stages: bool | None = False
     """Tell of each passage where the stages of the search had it."""
@@ -38,7 +49,7 @@ class AskRequest(Settings):
     question: Text
     stream: bool | None = False
     """As server-sent events."""
-    max_tokens: int | None = Field(None, ge=1)
+    max_tokens: Annotated[int, Field(ge=1), Whole] | None = None
     """Most tokens of the answer; never more than the configuration says."""
 
 

@@ -8,7 +8,17 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from stack.gateway.config import Assistant, GatewayConfig, History, Sampling, Tenant, Turn
+from stack.gateway.config import (
+    Assistant,
+    GatewayConfig,
+    History,
+    ModerationUse,
+    Sampling,
+    Tenant,
+    TenantLimits,
+    Turn,
+)
+from stack.gateway.config.upstreams import Calls, Circuit, Moderation, Retries, Retrieval
 from stack.settings import ConfigError, load, parse, protected_paths
 
 HEALTHY = Path(__file__).parents[2] / "stack" / "config" / "gateway.yaml"
@@ -41,7 +51,9 @@ def test_the_healthy_configuration_is_valid_and_answers_yes_or_no_questions() ->
 
 
 def test_every_key_is_documented() -> None:
-    for model in {*models(GatewayConfig), Tenant, Assistant, Turn, History, Sampling}:
+    known = {*models(GatewayConfig), Tenant, TenantLimits, Assistant, Turn, History, Sampling, ModerationUse}
+    upstreams = {Calls, Circuit, Retries, *models(Moderation), *models(Retrieval)}
+    for model in known | upstreams:
         for name, field in model.model_fields.items():
             assert field.description, f"{model.__name__}.{name}"
 
@@ -158,3 +170,75 @@ def test_values_out_of_range_and_bad_names_are_refused_by_their_path(path: str, 
     place[last] = value
     (problem,) = problems(config)
     assert problem.startswith(f"gateway.yaml: {path}: ")
+
+
+# ---- what the parts say about each other
+
+
+def without(*keys: str) -> dict[str, Any]:
+    config = healthy()
+    for key in keys:
+        del config[key]
+    return config
+
+
+def test_the_healthy_configuration_uses_all_services_but_its_reading_desk_the_engine_alone() -> None:
+    config = load(HEALTHY, GatewayConfig)
+    assert config.used_upstreams == {"llm", "rag", "moderation"}
+    desk, ask = config.assistants["reading-desk"].moderation, config.ask
+    assert (desk.input, desk.output) == ("off", "off")
+    assert (ask.name, ask.moderation.input, ask.moderation.output) == ("help-desk", "check", "check")
+    assert config.calls_of("llm").retries.most == 0
+
+
+def test_an_upstream_is_used_where_some_tenant_can_reach_it() -> None:
+    config = without("retrieval", "moderation")
+    config["tenants"] = [{"name": "demo", "assistants": ["reading-desk"]}]
+    checked = {"description": "", "messages": [{"from": "history"}], "moderation": {"input": "check"}}
+    config["assistants"]["nobodys-desk"] = checked
+    assert parse(yaml.safe_dump(config), GatewayConfig, "x").used_upstreams == {"llm"}
+
+
+def test_what_is_used_has_to_be_somewhere() -> None:
+    config = without("retrieval", "moderation")
+    config["assistants"]["reading-desk"]["moderation"] = {"output": "check"}
+    places = ("assistants.reading-desk.moderation", "ask.moderation", "tenants.0.moderations")
+    assert problems(config) == [
+        "gateway.yaml: tenants.0.collections: nothing can be searched without `retrieval`; add its base_url",
+        *(f"gateway.yaml: {key}: nothing can be checked without `moderation`; add its base_url" for key in places),
+    ]
+
+
+def test_answers_from_documents_need_a_name_of_their_own() -> None:
+    config = healthy()
+    config["ask"]["name"] = "reading-desk"
+    (problem,) = problems(config)
+    assert problem.startswith("gateway.yaml: ask.name: 'reading-desk' is an assistant too")
+
+
+def test_off_may_be_written_as_yaml_reads_it() -> None:
+    """YAML takes the bare word off for false."""
+    text = "input: off\noutput: check"
+    assert parse(text, ModerationUse, "x") == ModerationUse(input="off", output="check")
+    with pytest.raises(ConfigError, match=r"input: expected 'off' or 'check', got True"):
+        parse("input: on", ModerationUse, "x")
+
+
+def test_the_defaults_set_no_limits_repeat_nothing_and_let_no_text_pass_unchecked() -> None:
+    assert set(TenantLimits().model_dump().values()) == {None}
+    assert Calls().retries.most == 0
+    assert ModerationUse().on_error == "block"
+    assert ModerationUse().on_review == "hold"
+
+
+def test_segments_that_could_never_end_with_a_sentence_are_refused() -> None:
+    config = healthy()
+    config["moderation"]["segments"] = {"sentence_chars": 500, "held_chars": 400}
+    (problem,) = problems(config)
+    assert problem.startswith("gateway.yaml: moderation.segments: sentence_chars 500 is above held_chars 400")
+
+
+@pytest.mark.parametrize("url", ["memory://", "http://127.0.0.1", "127.0.0.1:6379"])
+def test_limits_are_kept_in_redis_or_here(url: str) -> None:
+    (problem,) = problems(healthy() | {"limits_storage_url": url})
+    assert problem.startswith("gateway.yaml: limits_storage_url: expected text that matches")

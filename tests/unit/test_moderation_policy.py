@@ -39,7 +39,7 @@ def test_without_hits_there_is_nothing_listed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("severity", "blocks", "uncertain"), [(1, False, False), (1.9, False, False), (2, False, True), (3, True, True)]
+    ("severity", "blocks", "uncertain"), [(1, False, False), (1.9, False, False), (2, False, True), (2.4, True, True)]
 )
 def test_severity_decides_whether_a_listed_term_blocks_or_makes_uncertain(
     severity: float, blocks: bool, uncertain: bool

@@ -6,11 +6,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import yaml
 
-from stack.moderation.batch import Scorer
+from stack.moderation.batch import Scored, Scorer
 from stack.moderation.config import ModerationConfig
 from stack.moderation.judge import JudgeFailed, Judgement
 from stack.moderation.lists import Hit
@@ -63,10 +62,10 @@ class Rig:
         self.config = parse(yaml.safe_dump(config), ModerationConfig, "moderation.yaml")
         self.judge, self.desk, self.metrics = FakeJudge(), FakeDesk(), ModerationMetrics()
 
-        def scores(texts: Sequence[str]) -> np.ndarray:
+        def scores(texts: Sequence[str]) -> list[Scored]:
             if isinstance(score, Exception):
                 raise score
-            return np.full(len(texts), score)
+            return [Scored(score, "violence" if "blood" in text else "harassment") for text in texts]
 
         self.router = Router(
             self.config,
@@ -152,6 +151,21 @@ async def test_without_a_judge_the_band_goes_to_people() -> None:
     assert (verdict.tier, verdict.decision, verdict.tiers) == ("review", "review", (1, 2))
     assert rig.desk.items[0].leaning == "allow", "0.45 is in the lower half of the band"
     assert rig.counted("moderation_escalations_total", **{"from": "2", "to": "review"}) == 1
+
+
+async def test_what_the_judge_is_no_judge_of_goes_to_people_at_once() -> None:
+    rig = Rig(score=0.1, hits=[hit(2, "self-harm/intent")], categories={"self-harm/intent": {"judged": False}})
+    verdict = await rig.decide()
+    assert (verdict.tier, verdict.decision, verdict.tiers) == ("review", "review", (1, 2))
+    assert rig.judge.asked == []
+
+
+async def test_a_text_that_no_list_named_has_the_category_that_tier_2_finds() -> None:
+    own = {"violence": {"band": {"low": 0.8, "high": 0.9}}}
+    assert (await Rig(score=0.75, categories=own).decide("blood")).decision == "allow"
+    assert (await Rig(score=0.95, categories=own).decide("blood")).category == "violence"
+    named = await Rig(score=0.75, hits=[hit(1)], categories=own).decide("blood")
+    assert (named.category, named.decision) == ("hate", "block")
 
 
 async def test_a_listed_term_that_does_not_block_keeps_tier_2_from_allowing_the_text() -> None:
