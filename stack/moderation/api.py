@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, create_model
 
-from stack.moderation.categories import CATEGORIES
+from stack.moderation.categories import CATEGORIES, Category
 from stack.moderation.config import Limits
 from stack.moderation.policy import Decision, Tier, Verdict
 from stack.telemetry.ids import Ids
@@ -96,8 +96,8 @@ class ModerationResponse(BaseModel):
     results: list[Result]
 
 
-def result(verdict: Verdict, policy_version: str, ids: Ids, judged: frozenset[str]) -> Result:
-    """A verdict as it is answered. judged: the categories that this configuration can find."""
+def result(verdict: Verdict, policy_version: str, ids: Ids, found: frozenset[Category]) -> Result:
+    """A verdict as it is answered. found: the categories that this configuration can find."""
     flagged = verdict.decision != "allow"
     own = verdict.category
     return Result(
@@ -105,7 +105,7 @@ def result(verdict: Verdict, policy_version: str, ids: Ids, judged: frozenset[st
         categories=Categories(**{name: flagged and name == own for name in CATEGORIES}),
         category_scores=Scores(**{name: verdict.score if name == own else 0.0 for name in CATEGORIES}),
         category_applied_input_types=AppliedInputTypes(
-            **{name: ["text"] if name in judged else [] for name in CATEGORIES}
+            **{name: ["text"] if name in found else [] for name in CATEGORIES}
         ),
         tier=verdict.tier,
         decision=verdict.decision,

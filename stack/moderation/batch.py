@@ -8,24 +8,36 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
-import numpy as np
 from prometheus_client import Histogram
+
+from stack.moderation.categories import Category
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What tier 2 says of a text."""
+
+    score: float
+    """calibrated"""
+    category: Category
+    """the likeliest, should it break the rules"""
 
 
 class Scorer:
-    """`score_all` gives one score a text, blocking; `most` bounds the texts of one call."""
+    """`score_all` scores each text, blocking; `most` bounds the texts of one call."""
 
-    def __init__(self, score_all: Callable[[Sequence[str]], np.ndarray], most: int, sizes: Histogram) -> None:
+    def __init__(self, score_all: Callable[[Sequence[str]], Sequence[Scored]], most: int, sizes: Histogram) -> None:
         self._score_all = score_all
         self._most = most
         self._sizes = sizes
-        self._waiting: deque[tuple[str, asyncio.Future[float]]] = deque()
+        self._waiting: deque[tuple[str, asyncio.Future[Scored]]] = deque()
         self._worker: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="tier2")
 
-    async def score(self, text: str) -> float:
-        """The calibrated score of `text`. Raises what the classifier raises."""
+    async def score(self, text: str) -> Scored:
+        """The score of `text`. Raises what the classifier raises."""
         future = asyncio.get_running_loop().create_future()
         self._waiting.append((text, future))
         if self._worker is None or self._worker.done():
@@ -50,7 +62,7 @@ class Scorer:
             else:
                 for future, score in zip(futures, scores, strict=True):
                     if not future.done():
-                        future.set_result(float(score))
+                        future.set_result(score)
 
     def close(self) -> None:
         """End the thread once it is idle."""

@@ -36,12 +36,14 @@ class Band(Settings):
 class CategoryPolicy(Settings):
     """What is done about texts of one category. A key left out takes the default below."""
 
-    block_severity: Severity | None = 3
+    block_severity: Severity | None = 2.4
     """A listed term of this severity or above blocks in tier 1; null lets no list alone block."""
-    escalate_severity: Severity | None = 2
+    escalate_severity: Severity | None = 2.0
     """A listed term of this severity or above makes a text uncertain at least: tier 2 cannot allow it any more."""
     band: Band | None = None
     """Its own uncertain band; null takes `band`."""
+    judged: bool = True
+    """False gives what is uncertain to people at once: the judge is no judge of this category."""
     judge_threshold: Share | None = None
     """Its own threshold of the judge's score; null takes tier3.threshold."""
     on_failure: OnFailure | None = None
@@ -89,7 +91,10 @@ class Tier2(Settings):
     calibration: Calibration
     """From its score to the probability that a text breaks the rules."""
     category: Category = "harassment"
-    """What the classifier was trained to find: the category of a text that no list put into another."""
+    """The category of a text that nothing puts into another."""
+    attributes: bool = True
+    """Regressions over a text's vector put one that is not clearly allowed, and that no list named, into a category.
+    They take one more run of the encoder."""
     batch: int = Field(16, ge=1, le=256)
     """Most texts that are scored in one go; texts that come while the classifier is busy wait for the next."""
 

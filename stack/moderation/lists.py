@@ -39,6 +39,7 @@ class Lists:
                 best[term] = (term, category, severity, source)
         self.vocabulary = Vocabulary(term for term in best if term.isalpha() and len(term) > 2)
         """the single words: what normalise() may read an ambiguous spelling as"""
+        self.categories = frozenset(category for _, category, *_ in best.values())
         self._automaton = ahocorasick.Automaton()
         for term, entry in best.items():
             self._automaton.add_word(term, entry)

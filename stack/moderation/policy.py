@@ -24,6 +24,7 @@ class Rules:
     block_severity: float | None
     escalate_severity: float | None
     band: Band
+    judged: bool
     judge_threshold: float
     on_failure: OnFailure
     priority: Priority
@@ -116,6 +117,7 @@ def _resolved(category: Category, own: CategoryPolicy, config: ModerationConfig)
         own.block_severity,
         own.escalate_severity,
         own.band or config.band,
+        own.judged,
         config.tier3.threshold if own.judge_threshold is None else own.judge_threshold,
         own.on_failure or config.tier3.on_failure,
         own.priority,

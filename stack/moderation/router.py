@@ -112,16 +112,18 @@ class Router:
         undecided = _Undecided(text, screened.text, sender, rules)
         with self._timed("2"):
             try:
-                score = await self._scorer.score(screened.text)
+                found = await self._scorer.score(screened.text)
             except Exception:
                 log.exception("the classifier failed")
                 return await self._without_tier(2, "error", undecided)
-        self._metrics.score.labels("2").observe(score)
-        verdict = scored(rules, score, uncertain=screened.cut or bool(listed and listed.uncertain))
-        return verdict or await self._third(replace(undecided, score=score, tiers=(1, 2)))
+        self._metrics.score.labels("2").observe(found.score)
+        if not listed:
+            rules = self._policy.rules(found.category)
+        verdict = scored(rules, found.score, uncertain=screened.cut or bool(listed and listed.uncertain))
+        return verdict or await self._third(replace(undecided, rules=rules, score=found.score, tiers=(1, 2)))
 
     async def _third(self, undecided: _Undecided) -> Verdict:
-        if self._judge is None:
+        if self._judge is None or not undecided.rules.judged:
             return await self._to_review(2, undecided)
         self._metrics.escalations.labels("2", "3").inc()
         with self._timed("3"):

@@ -70,7 +70,12 @@ def moderation_config(engine_url: str, port: int) -> dict[str, Any]:
         "limits": {"body_bytes": 20000, "inputs": 4, "characters": 2000, "in_flight": 64},
         "policy": {"version": "test-1", "categories": {}},
         "tier1": {"lists": False, "patterns": False, "data": data},
-        "tier2": {"classifier": {"kind": "linear", "data": data}, "calibration": {"kind": "none"}},
+        # The classifier that is loaded fastest.
+        "tier2": {
+            "classifier": {"kind": "hatesonar", "data": data},
+            "calibration": {"kind": "none"},
+            "attributes": False,
+        },
         "band": {"low": 0.0, "high": 1.0},
         "tier3": {
             "mode": "sort",

@@ -43,7 +43,12 @@ def test_a_service_starts_without_its_database_and_says_what_is_missing(
     postgres: Postgres, spawn_moderation: StartModeration
 ) -> None:
     postgres.crash()
-    service = spawn_moderation(tier3={"enabled": False}, review={"url": postgres.url}, band={"low": 0.3, "high": 0.9})
+    service = spawn_moderation(
+        tier2={"classifier": {"kind": "linear"}},
+        band={"low": 0.3, "high": 0.9},
+        tier3={"enabled": False},
+        review={"url": postgres.url},
+    )
     try:
         assert service.decide("a lovely afternoon in the garden")["decision"] == "allow", "tiers 1 and 2 need none"
         result = service.post(MODERATIONS, {"input": "nasty people, all of them, just nasty"}).json()["results"][0]

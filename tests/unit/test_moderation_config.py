@@ -63,8 +63,8 @@ def test_a_band_upside_down_is_refused_with_what_to_do() -> None:
     assert problems(changed("band", {"low": 0.8, "high": 0.3})) == [
         "moderation.yaml: band: low 0.8 is above high 0.3; exchange them, or make them equal for no band"
     ]
-    (own,) = problems(changed("policy.categories.hate.band", {"low": 0.8, "high": 0.3}))
-    assert own.startswith("moderation.yaml: policy.categories.hate.band: low 0.8 is above high 0.3")
+    (own,) = problems(changed("policy.categories.illicit.band", {"low": 0.8, "high": 0.3}))
+    assert own.startswith("moderation.yaml: policy.categories.illicit.band: low 0.8 is above high 0.3")
 
 
 def test_a_band_of_nothing_is_allowed() -> None:
@@ -105,8 +105,8 @@ def test_a_step_given_twice_is_refused() -> None:
         ("band.low", -0.1),
         ("band.high", 1.5),
         ("policy.version", "one two"),
-        ("policy.categories.hate.block_severity", 4),
-        ("policy.categories.hate.on_failure", "fail-silent"),
+        ("policy.categories.illicit.block_severity", 4),
+        ("policy.categories.illicit.on_failure", "fail-silent"),
         ("tier1.steps", ["nfkd"]),
         ("tier2.batch", 0),
         ("tier2.category", "rudeness"),
