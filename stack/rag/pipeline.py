@@ -1,5 +1,6 @@
 """One search: both legs, fusion, reranking, and what each stage found, with its time and its signs of quality."""
 
+import copy
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -54,6 +55,12 @@ class Pipeline:
         self._metrics = metrics
         self._sparse_wanted = not isinstance(settings.fusion, DenseOnly) and index.sparse is not None
         self._dense_wanted = not isinstance(settings.fusion, SparseOnly) and index.dense is not None
+
+    def unobserved(self) -> "Pipeline":
+        """The same, but nothing is measured."""
+        other = copy.copy(self)
+        other._metrics = RagMetrics()
+        return other
 
     def search(self, query: str, view: View, limit: int) -> Found:
         """The best `limit` passages of what `view` allows. Raises RetrievalError, AccessViolation."""

@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar, TypeVar
 from fastapi import FastAPI, Header, Request
 
 from stack.rag.access import AccessViolation, Identity, NoIdentity, View, identity
+from stack.rag.canary import CanaryWatch
 from stack.rag.config import RagConfig
 from stack.rag.config.collections import Collection
 from stack.rag.hits import RetrievalError
@@ -78,15 +79,23 @@ class RagService:
         self._searching = ThreadPoolExecutor(config.limits.search_threads, thread_name_prefix="search")
         self._storing = ThreadPoolExecutor(2, thread_name_prefix="store")
         self._searches = 0
+        self._canaries = [
+            CanaryWatch(live, live.settings.canary, folder, metrics)
+            for live in self.collections.values()
+            if live.settings.canary
+        ]
 
     @asynccontextmanager
     async def running(self, _: FastAPI) -> AsyncIterator[None]:
         """Around the time in which requests are served."""
-        self.keeper.start()
+        threads = [self.keeper, *self._canaries]
+        for thread in threads:
+            thread.start()
         try:
             yield
         finally:
-            self.keeper.stop()
+            for thread in threads:
+                thread.stop()
             self._searching.shutdown(wait=False, cancel_futures=True)
             self._storing.shutdown(wait=False, cancel_futures=True)
             self.parts.store.close()

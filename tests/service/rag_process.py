@@ -3,15 +3,15 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-import yaml
-from gateway_process import ROOT, GatewayProcess, wait_until
+from fake_engine import FakeEngine
+from gateway_process import ROOT, GatewayProcess, free_port, merged, wait_until
 
 SEARCH = "/v1/search"
 ASK = "/v1/ask"
@@ -99,7 +99,7 @@ class RagProcess(GatewayProcess):
 def rag_config(engine_url: str, port: int, folder: Path, vectors: Path) -> dict[str, Any]:
     """A collection of callers' documents with two indexes; its state is in `folder`."""
     cache = ROOT / ".cache"
-    index = {"encoder": "minilm", "chunk": None, "dense": {"kind": "flat"}}
+    index = {"encoder": "minilm", "chunk": {"max_tokens": 60}, "dense": {"kind": "flat"}}
     return {
         "schema": 1,
         "listen": {"port": port},
@@ -157,7 +157,7 @@ def rag_config(engine_url: str, port: int, folder: Path, vectors: Path) -> dict[
 def start_rag_in(folder: Path, config: dict[str, Any], ready: bool = True, seconds: float = 60) -> RagProcess:
     """Start a service with that configuration; waits until it is ready, or only answers."""
     config_file = folder / "rag.yaml"
-    config_file.write_text(yaml.safe_dump(config))
+    config_file.write_text(json.dumps(config, indent=1))  # JSON is YAML, and has no aliases
     log_file = folder / "log.jsonl"
     with log_file.open("ab") as log:
         process = subprocess.Popen(
@@ -194,3 +194,38 @@ def events(response: httpx.Response) -> list[Any]:
 
 
 StartRag = Callable[..., RagProcess]
+
+
+@pytest.fixture(scope="session")
+def start_rag(_engine: FakeEngine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartRag]:
+    """Starts a retrieval service with changes to the test configuration; all are stopped at the end."""
+    started: list[RagProcess] = []
+    vectors = tmp_path_factory.mktemp("vectors")
+
+    def start(ready: bool = True, folder: Path | None = None, **changes: Any) -> RagProcess:
+        folder = folder or tmp_path_factory.mktemp("rag")
+        config = rag_config(_engine.url, free_port(), folder, vectors)
+        started.append(start_rag_in(folder, merged(config, changes), ready))
+        return started[-1]
+
+    yield start
+    for service in started:
+        if service.process.poll() is None:
+            service.process.terminate()
+    for service in started:
+        service.process.wait(timeout=10)
+
+
+@pytest.fixture(scope="session")
+def shared_rag(start_rag: StartRag) -> RagProcess:
+    rag = start_rag()
+    rag.write(*ALL_BOOKS)
+    rag.build("blue")
+    return rag
+
+
+@pytest.fixture
+def rag(shared_rag: RagProcess, engine: FakeEngine) -> RagProcess:
+    """The retrieval service that most tests share: nobody changes its documents."""
+    wait_until(lambda: shared_rag.metric("rag_engine_ready") == 1, "the engine is ready again")
+    return shared_rag
