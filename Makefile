@@ -1,6 +1,6 @@
 # Every target sets up what it needs first; once that is done, it costs a fraction of a second.
 .DEFAULT_GOAL := help
-.PHONY: help setup drill test prove lint lock doctor clean
+.PHONY: help setup drill test prove bench bench-retrieval lint lock doctor clean
 
 PYTHON ?= python3
 SCENARIO ?=
@@ -9,7 +9,7 @@ UV := .cache/uv/bin/uv
 COMPILE := $(UV) pip compile --quiet --generate-hashes --python-version 3.11 --custom-compile-command "make lock"
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
 setup: ## environments, data, Prometheus and the model (3 GB, about 2 minutes the first time)
 	@$(PYTHON) lab/bootstrap.py
@@ -22,6 +22,16 @@ test: lint ## lint, then every test
 
 prove: setup ## run the controls that prove SCENARIO, or every scenario
 	.venv/bin/lab prove $(or $(SCENARIO),--all)
+
+bench: setup ## the gateway's cost, the generator's lag, retrieval, start and memory, side by side on this machine
+	@.venv/bin/python -c "from lab.calibrate import machine; print(machine())"
+	.venv/bin/python tests/bench/gateway_overhead.py
+	.venv/bin/python tests/bench/generator_lag.py
+	.venv/bin/python tests/bench/whole_stack.py
+	$(MAKE) --no-print-directory bench-retrieval
+
+bench-retrieval: setup ## quality and speed of each stage of retrieval, on every collection
+	.venv/bin/python -m stack.rag.bench
 
 lint: setup ## style and format of the code
 	.venv/bin/ruff check
