@@ -46,10 +46,9 @@ def main() -> None:
     answered = sum(row.outcome == "ok" for row in rows)
     shares = {share: quantile(lags, share) or 0.0 for share in (0.5, 0.99)}
     gap = 1 / options.rate
-    print(
-        f"{len(rows)} of {plan.header.requests} requests sent, {answered} answered; "
-        f"lag p50 {1e3 * shares[0.5]:.2f} ms, p99 {1e3 * shares[0.99]:.2f} ms: {shares[0.5] / gap:.3f} and {shares[0.99] / gap:.3f} of the mean gap"
-    )
+    print(f"{len(rows)} of {plan.header.requests} requests sent at {options.rate:g}/s, {answered} answered")
+    print(", ".join(f"lag p{100 * share:.0f} {1e3 * lag:.2f} ms ({lag / gap:.3f} of the mean gap)"
+                    for share, lag in shares.items()))  # fmt: skip
 
 
 if __name__ == "__main__":
