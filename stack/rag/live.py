@@ -106,7 +106,7 @@ class LiveCollection:
         """Load the source, build what is missing, open the index. `problem` tells what went wrong."""
         try:
             self.load_source()
-            slot = self.versions.active(self.settings.active)
+            slot = self.versions.settle(self.settings.active)
             if self._must_build(slot):
                 self.build(slot)
             else:

@@ -87,6 +87,13 @@ class Versions:
         active = self.state().active
         return active.slot if active and active.configured == configured else configured
 
+    def settle(self, configured: Slot) -> Slot:
+        """The slot to search, at a start: a configuration that was changed since the last switch holds from now on."""
+        active = self.state().active
+        if active and active.configured != configured:
+            self.activate(configured, configured)
+        return self.active(configured)
+
     def activate(self, slot: Slot, configured: Slot) -> None:
         """Search that slot from now on."""
         with self._changing() as state:
