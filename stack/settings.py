@@ -260,7 +260,15 @@ def _known_keys(model: type[BaseModel], loc: tuple[int | str, ...]) -> set[str]:
         fields = [f for m in here for name, f in m.model_fields.items() if part == (f.alias or name)]
         if fields:
             here = [m for f in fields for m in _models_in(f.annotation)]
+        else:
+            here = [m for m in here if _is_tagged(m, part)] or here
     return {field.alias or name for m in here for name, field in m.model_fields.items()}
+
+
+def _is_tagged(model: type[BaseModel], tag: int | str) -> bool:
+    """Whether `tag` is the value of a field of `model` by which it is told apart from others."""
+    literals = (f.annotation for f in model.model_fields.values() if typing.get_origin(f.annotation) is typing.Literal)
+    return any(tag in typing.get_args(literal) for literal in literals)
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:

@@ -100,6 +100,10 @@ def test_a_valid_file_becomes_a_frozen_model(tmp_path: Path) -> None:
             "shapes: [{kind: circle, radius: 1, radios: 2}]",
             "service.yaml: shapes.0.radios: unknown key; did you mean 'radius'?",
         ),
+        (
+            "shapes: [{kind: circle, radius: 1, side: 2}]",
+            "service.yaml: shapes.0.side: unknown key; known: kind, radius",
+        ),
         ("routes: {a: {wrods: []}}", "service.yaml: routes.a.wrods: unknown key; did you mean 'words'?"),
         ("level: {a: 1}", "service.yaml: level: expected 'info' or 'debug', got {'a': 1}"),
     ],
