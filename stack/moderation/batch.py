@@ -1,7 +1,8 @@
 """Tier 2 off the event loop: one thread scores, and texts that come while it is busy are scored together.
 
-A linear classifier takes 2.7 ms for one text and 0.2 ms a text for sixteen. Nobody waits for a batch to fill: an idle
-classifier starts with what there is, so that batches grow with the load only.
+A linear classifier takes 2.9 ms for one text and 0.7 ms a text for four. Nobody waits for a batch to fill: an idle
+classifier starts with what there is, so that batches grow with the load only. All of a batch get their scores when its
+last text has its own, hence small batches where an encoder takes milliseconds for each.
 """
 
 import asyncio

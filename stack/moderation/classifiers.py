@@ -113,25 +113,31 @@ class HateSonar:
         return float(1 - shares[2] / shares.sum())
 
 
-def build_classifier(config: ClassifierConfig, folder: Path) -> Classifier:
-    """The configured classifier, loaded. Relative paths count from `folder`. Raises ClassifierError."""
+def build_classifier(config: ClassifierConfig, folder: Path, encoder: Encoder | None = None) -> Classifier:
+    """The configured classifier, loaded, over `encoder` where it needs one and this is given.
+
+    Relative paths count from `folder`. Raises ClassifierError.
+    """
     match config.kind:
         case "linear":
             return Linear()
         case "minilm":
-            return load_minilm(folder / config.data, config.threads)
+            return load_minilm(folder / config.data, config.threads, encoder=encoder)
         case "mean":
-            return Mean([Linear(), load_minilm(folder / config.data, config.threads)])
+            return Mean([Linear(), load_minilm(folder / config.data, config.threads, encoder=encoder)])
         case "hatesonar":
             return load_hatesonar()
 
 
-def load_minilm(data: Path, threads: int = 1, path: Path = MINILM) -> MiniLM:
-    """The classifier of `path` over the encoder in `data`, which must be the one it was trained on."""
+def load_minilm(data: Path, threads: int = 1, path: Path = MINILM, encoder: Encoder | None = None) -> MiniLM:
+    """The classifier of `path` over the encoder in `data`, which must be the one it was trained on.
+
+    encoder: that encoder, where it is loaded already.
+    """
     head = _arrays(path, {"weights", "bias", "encoder_sha256"})
     try:
         found = hashlib.sha256(Encoder.file(data).read_bytes()).hexdigest()
-        encoder = Encoder(data, threads)
+        encoder = encoder or Encoder(data, threads)
     except Exception as problem:  # onnxruntime's and tokenizers' errors have no public base class
         raise ClassifierError(
             f"the encoder below {data} cannot be loaded: {problem}; `make drill` installs it"

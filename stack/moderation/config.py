@@ -95,7 +95,7 @@ class Tier2(Settings):
     attributes: bool = True
     """Regressions over a text's vector put one that is not clearly allowed, and that no list named, into a category.
     They take one more run of the encoder."""
-    batch: int = Field(16, ge=1, le=256)
+    batch: int = Field(4, ge=1, le=256)
     """Most texts that are scored in one go; texts that come while the classifier is busy wait for the next."""
 
 

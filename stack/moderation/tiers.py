@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from stack.moderation.attributes import CATEGORIES as ATTRIBUTES
 from stack.moderation.attributes import Attributes
 from stack.moderation.batch import Scored
@@ -77,17 +79,34 @@ def load_tier2(config: ModerationConfig, policy: Policy, folder: Path) -> Tier2:
 def _models(config: ModerationConfig, folder: Path) -> tuple[Classifier, Attributes | None]:
     chosen = config.tier2.classifier
     try:
-        classifier = build_classifier(chosen, folder)
         if not config.tier2.attributes:
-            return classifier, None
-        return classifier, Attributes(_encoder(folder / chosen.data, chosen.threads))
+            return build_classifier(chosen, folder), None
+        encoder = _encoder(folder / chosen.data, chosen.threads)
+        return build_classifier(chosen, folder, encoder), Attributes(encoder)
     except ClassifierError as error:
         raise ConfigError("moderation.yaml", [f"moderation.yaml: tier2.classifier: {error}"]) from error
 
 
+class OneRun(Encoder):
+    """An encoder that keeps the vectors of its last texts: what a classifier had encoded, the attributes read.
+
+    Text by text: side by side, all would be as long as the longest, which takes twice the time.
+    """
+
+    def __init__(self, data: Path, threads: int) -> None:
+        super().__init__(data, threads)
+        self._last: dict[str, np.ndarray] = {}
+
+    def vectors(self, texts: Sequence[str]) -> np.ndarray:
+        """float32 [n, 384]."""
+        if not all(text in self._last for text in texts):
+            self._last = {text: super(OneRun, self).vectors([text])[0] for text in texts}
+        return np.array([self._last[text] for text in texts])
+
+
 def _encoder(data: Path, threads: int) -> Encoder:
     try:
-        return Encoder(data, threads)
+        return OneRun(data, threads)
     except Exception as error:  # onnxruntime's and tokenizers' errors have no public base class
         raise ClassifierError(
             f"the encoder below {data} cannot be loaded: {error}; `make setup` installs it"
