@@ -71,8 +71,8 @@ class RagProcess(GatewayProcess):
 
     def operations(self) -> dict[str, Any]:
         """What an operator sees of the collection."""
-        (books,) = self.operate("GET", "/v1/collections").json()["collections"]
-        return books["operations"]
+        listed = self.operate("GET", "/v1/collections").json()["collections"]
+        return next(one["operations"] for one in listed if one["name"] == "books")
 
     def write(self, *documents: dict[str, Any]) -> dict[str, Any]:
         response = self.operate("PUT", DOCUMENTS, {"documents": documents})
