@@ -1,7 +1,5 @@
 """One request's record: what is known of it so far, for its log line and its metrics."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from time import perf_counter
@@ -43,13 +41,25 @@ class Call:
         """Since the request's head came."""
         return perf_counter() - self.started
 
-    @contextmanager
-    def waiting(self, for_: str = CALLER) -> Iterator[None]:
+    def waiting(self, for_: str = CALLER) -> "Waiting":
         """Around every await of the caller or another service: that time is not the gateway's own."""
-        since = perf_counter()
-        self.waits_for = for_
-        try:
-            yield
-            self.waits_for = None
-        finally:
-            self.waited_seconds += perf_counter() - since
+        return Waiting(self, for_)
+
+
+class Waiting:
+    """A context of `Call.waiting`. A class, since it is entered twice for every piece of a streamed answer."""
+
+    __slots__ = ("_call", "_for", "_since")
+
+    def __init__(self, call: Call, for_: str) -> None:
+        self._call = call
+        self._for = for_
+
+    def __enter__(self) -> None:
+        self._since = perf_counter()
+        self._call.waits_for = self._for
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._call.waited_seconds += perf_counter() - self._since
+        if kind is None:
+            self._call.waits_for = None

@@ -4,12 +4,12 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from math import ceil
 
-from limits import RateLimitItem, RateLimitItemPerMinute, RateLimitItemPerSecond
+from limits import RateLimitItemPerMinute, RateLimitItemPerSecond
 
 from stack.gateway.call import Call
 from stack.gateway.config.tenants import Tenant
 from stack.gateway.errors import RateLimitExceeded, TokenLimitExceeded, TooManyConcurrent, UpstreamError
-from stack.gateway.rates import Rates, Window
+from stack.gateway.rates import Meter, Rates, Window
 from stack.telemetry.metrics import GatewayMetrics
 
 _CHARS_PER_TOKEN = 4  # of English text in the tokenisers of today's models; usage corrects it afterwards
@@ -31,12 +31,14 @@ class Quota:
         self._rates = rates
         self._in_flight = 0
         self._shown_in_flight = metrics.tenant_in_flight.labels(tenant.name)
-        self._second = limits.burst and RateLimitItemPerSecond(limits.burst, namespace="burst")
-        self._minute = limits.requests_per_minute and RateLimitItemPerMinute(
-            limits.requests_per_minute, namespace="requests"
-        )
+        self._second = self._minute = None
+        if limits.burst:
+            self._second = Meter.of(RateLimitItemPerSecond(limits.burst, namespace="burst"), tenant.name)
+        if limits.requests_per_minute:
+            minute = RateLimitItemPerMinute(limits.requests_per_minute, namespace="requests")
+            self._minute = Meter.of(minute, tenant.name)
         # Only counts: whether there is room depends on what is reserved too, and what a request used must be charged.
-        self._tokens = RateLimitItemPerMinute(_ANY_NUMBER, namespace="tokens")
+        self._tokens = Meter.of(RateLimitItemPerMinute(_ANY_NUMBER, namespace="tokens"), tenant.name)
         self._reserved = 0
         self._shown_tokens = metrics.token_budget_used.labels(tenant.name) if limits.tokens_per_minute else None
 
@@ -61,16 +63,16 @@ class Quota:
         if self._minute:
             await self._hit(self._minute, "minute", call)
 
-    async def _hit(self, item: RateLimitItem, per: str, told: Call | None) -> None:
-        counted = await self._rates.hit(item, self._name)
+    async def _hit(self, meter: Meter, per: str, told: Call | None) -> None:
+        counted = await self._rates.hit(meter)
         if counted and not told:
             return
-        window = await self._rates.window(item, self._name)
+        window = await self._rates.window(meter)
         if told:
-            _tell(told, "requests", item.amount, item.amount - window.used, window)
+            _tell(told, "requests", meter.limit, meter.limit - window.used, window)
         if not counted:
-            wait = window.wait(window.weight - item.amount + _A_LITTLE)
-            raise RateLimitExceeded(f"{self._name} may send {item.amount} requests a {per}; try again later", wait)
+            wait = window.wait(window.weight - meter.limit + _A_LITTLE)
+            raise RateLimitExceeded(f"{self._name} may send {meter.limit} requests a {per}; try again later", wait)
 
     @asynccontextmanager
     async def tokens(self, call: Call, prompt: int, answer: int) -> AsyncIterator[None]:
@@ -83,7 +85,7 @@ class Quota:
             yield
             return
         estimate = prompt + answer
-        window = await self._rates.window(self._tokens, self._name)
+        window = await self._rates.window(self._tokens)
         left = limit - window.used - self._reserved - estimate
         _tell(call, "tokens", limit, left if left >= 0 else left + estimate, window)
         if left < 0:
@@ -97,7 +99,7 @@ class Quota:
             raise
         finally:
             if served and (used := _used(call, prompt)):
-                await self._rates.hit(self._tokens, self._name, used)
+                await self._rates.hit(self._tokens, used)
             self._reserved -= estimate
 
     def _too_many_tokens(self, limit: int, estimate: int, window: Window, excess: int) -> TokenLimitExceeded:
@@ -116,7 +118,7 @@ class Quota:
     async def show(self) -> None:
         """Bring the gauge of the token budget up to date: what is used leaves the window without a request."""
         if self._shown_tokens is not None:
-            window = await self._rates.window(self._tokens, self._name)
+            window = await self._rates.window(self._tokens)
             self._shown_tokens.set((window.used + self._reserved) / self._limits.tokens_per_minute)
 
 

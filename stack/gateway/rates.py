@@ -58,6 +58,20 @@ class Window:
         return self.now_left + min(excess - leaving, self.now) * self.seconds / self.now
 
 
+@dataclass(frozen=True)
+class Meter:
+    """What one tenant uses of one limit."""
+
+    key: str
+    limit: int
+    seconds: int
+
+    @classmethod
+    def of(cls, item: RateLimitItem, tenant: str) -> "Meter":
+        """The meter of a limit as the library describes it."""
+        return cls(item.key_for(tenant), item.amount, item.get_expiry())
+
+
 class Rates:
     """Counts by tenant. While the shared storage does not answer, this process counts for itself."""
 
@@ -69,17 +83,15 @@ class Rates:
         self._degraded = degraded
         self._not_before = 0.0
 
-    async def hit(self, item: RateLimitItem, tenant: str, cost: int = 1) -> bool:
-        """Count `cost`, unless it goes over the limit of `item`; True when it was counted."""
-        key = item.key_for(tenant)
+    async def hit(self, meter: Meter, cost: int = 1) -> bool:
+        """Count `cost`, unless it goes over the limit; True when it was counted."""
         return await self._on(
-            lambda storage: storage.acquire_sliding_window_entry(key, item.amount, item.get_expiry(), cost)
+            lambda storage: storage.acquire_sliding_window_entry(meter.key, meter.limit, meter.seconds, cost)
         )
 
-    async def window(self, item: RateLimitItem, tenant: str) -> Window:
+    async def window(self, meter: Meter) -> Window:
         """What was counted."""
-        seconds = item.get_expiry()
-        key = item.key_for(tenant)
+        key, seconds = meter.key, meter.seconds
         before, before_left, now, ttl = await self._on(lambda storage: storage.get_sliding_window(key, seconds))
         # A count lives for two windows: one in which it is the present one, one in which it is that before.
         return Window(seconds, before, before_left, now, max(0.0, ttl - seconds))
