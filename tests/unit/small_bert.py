@@ -7,29 +7,8 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-WORDS += [
-    "a",
-    "cat",
-    "dog",
-    "mat",
-    "sat",
-    "ran",
-    "the",
-    "on",
-    "storm",
-    "who",
-    "what",
-    "where",
-    "why",
-    "did",
-    "it",
-    "rain",
-    "snow",
-    "fell",
-    "melted",
-    "barked",
-    "slept",
-]
+TEXT = "a cat dog mat sat ran the on storm who what where why did it rain snow fell melted barked slept"
+WORDS += TEXT.split()
 
 
 def small_bert(folder: Path, layers: int = 2) -> Path:
