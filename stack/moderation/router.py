@@ -29,7 +29,7 @@ from stack.telemetry.metrics import ModerationMetrics
 
 log = logging.getLogger(__name__)
 
-_LONG = 2000  # characters; normalising more takes a millisecond, which others would feel on the event loop
+_LONG = 1000  # characters; normalising more takes over a millisecond, which others would feel on the event loop
 
 
 @dataclass(frozen=True)

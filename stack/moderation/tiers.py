@@ -100,7 +100,7 @@ class OneRun(Encoder):
     def vectors(self, texts: Sequence[str]) -> np.ndarray:
         """float32 [n, 384]."""
         if not all(text in self._last for text in texts):
-            self._last = {text: super(OneRun, self).vectors([text])[0] for text in texts}
+            self._last = {text: super(OneRun, self).vectors([text])[0] for text in dict.fromkeys(texts)}
         return np.array([self._last[text] for text in texts])
 
 
