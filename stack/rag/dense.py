@@ -3,6 +3,7 @@
 `build`, then `search`; `save` and `load` for an index that outlives the process.
 """
 
+import math
 from pathlib import Path
 
 import faiss
@@ -14,6 +15,9 @@ from stack.rag.hits import NONE, Hits, RetrievalError, ranked
 
 VECTORS = "vectors.faiss"
 SETTINGS = "settings.json"
+EXACT_BELOW = 10_000
+"""An approximate index compares all allowed rows when they are no more than this. Its graph or its cells lead to the
+nearest of all rows; where few are allowed, hardly any of those is among them."""
 _SETTINGS: TypeAdapter[DenseSettings] = TypeAdapter(DenseSettings)
 
 # One vector at a time is too little work to share out, and threads that wait for each other cost the other services.
@@ -39,8 +43,8 @@ class DenseIndex:
         """The nearest `depth` of the allowed rows to `vector`, float32[dimension].
 
         Scores: the inner product; for l2 the negative squared distance. `allowed`: bool[n], None allows all; rows
-        that are not allowed are left out while searching, not afterwards. An approximate index that finds fewer than
-        there are compares the rest exactly. Raises RetrievalError for a vector of another dimension.
+        that are not allowed are left out while searching, not afterwards. An approximate index may find other rows
+        than the nearest, but never fewer than there are. Raises RetrievalError for a vector of another dimension.
         """
         vector = np.ascontiguousarray(vector, np.float32).reshape(1, -1)
         if vector.shape[1] != self.dimension:
@@ -52,18 +56,19 @@ class DenseIndex:
         wanted = min(depth, available)
         if wanted < 1:
             return NONE
-        found = self._nearest(vector, wanted, allowed)
-        if len(found) < wanted:
-            found = self._exact(vector, wanted, allowed)
-        return found
+        exact = isinstance(self.settings, FlatIndex)
+        if allowed is not None and not exact and available <= EXACT_BELOW:
+            return self._compared(vector, wanted, allowed)
+        found = self._searched(vector, wanted, allowed, available / len(self))
+        return found if len(found) == wanted else self._compared(vector, wanted, allowed)
 
-    def _nearest(self, vector: np.ndarray, wanted: int, allowed: np.ndarray | None) -> Hits:
-        # One more than wanted shows whether the last place is tied; then the order by rows decides, not faiss.
-        scores, rows = self._index.search(vector, wanted, params=self._parameters(wanted, allowed))
+    def _searched(self, vector: np.ndarray, wanted: int, allowed: np.ndarray | None, share: float) -> Hits:
+        scores, rows = self._index.search(vector, wanted, params=self._parameters(wanted, allowed, share))
         real = rows[0] >= 0
         return ranked(rows[0][real], self._sign * scores[0][real], wanted)
 
-    def _exact(self, vector: np.ndarray, wanted: int, allowed: np.ndarray | None) -> Hits:
+    def _compared(self, vector: np.ndarray, wanted: int, allowed: np.ndarray | None) -> Hits:
+        """Exact, whatever the index."""
         rows = np.arange(len(self)) if allowed is None else np.flatnonzero(allowed)
         vectors = self._index.reconstruct_batch(rows)
         if self.settings.metric == "inner_product":
@@ -76,13 +81,14 @@ class DenseIndex:
     def _sign(self) -> int:
         return 1 if self.settings.metric == "inner_product" else -1
 
-    def _parameters(self, wanted: int, allowed: np.ndarray | None) -> faiss.SearchParameters:
+    def _parameters(self, wanted: int, allowed: np.ndarray | None, share: float) -> faiss.SearchParameters:
+        """`share` of the rows is allowed: so many times more have to be looked at."""
         chosen = {} if allowed is None else {"sel": faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))}
         match self.settings:
             case HnswIndex(ef_search=ef_search):
-                return faiss.SearchParametersHNSW(efSearch=max(ef_search, wanted), **chosen)
+                return faiss.SearchParametersHNSW(efSearch=math.ceil(max(ef_search, wanted) / share), **chosen)
             case IvfIndex(probes=probes):
-                return faiss.SearchParametersIVF(nprobe=probes, **chosen)
+                return faiss.SearchParametersIVF(nprobe=math.ceil(probes / share), **chosen)
         return faiss.SearchParameters(**chosen)
 
     def save(self, folder: Path) -> None:

@@ -168,7 +168,7 @@ class CrossEncoder(_Reranking):
     """A folder with an ONNX file and `tokenizer.json`, or a CrossEncoder of the sentence-transformers library; relative
     to the configuration file."""
     max_tokens: int = Field(192, ge=16, le=512)
-    """Of query and passage together; the passage is cut off."""
+    """Of query and passage together; the longer of both is cut off."""
     batch: int = Field(16, ge=1, le=256)
     """Pairs a forward pass; the clock is looked at between two."""
     threads: int = Field(1, ge=1, le=64)

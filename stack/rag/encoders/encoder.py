@@ -72,7 +72,8 @@ class Encoder(ABC):
     def encode_tokens(self, texts: Sequence[str], role: Role) -> list[np.ndarray]:
         """float16[tokens, dimension] for each text: its tokens' vectors, each of length 1.
 
-        The special tokens at both ends are among them: see docs/retrieval.md for what they are worth.
+        The special tokens at both ends are among them: they carry the gist of the whole text, and late interaction on
+        BoolQ lost .004 of nDCG without them.
         """
         return [one.tokens for one in self.encode(texts, role)]
 

@@ -15,12 +15,12 @@ class TorchEncoder(Encoder):
 
     def __init__(self, alias: str, settings: SentenceTransformersEncoder, folder: Path) -> None:
         """The path of `settings` counts from `folder`. Raises RetrievalError."""
-        import torch  # takes seconds, and a stack with ONNX encoders never needs it
-        from sentence_transformers import SentenceTransformer
-
         path = folder / settings.model
         if not (path / "modules.json").is_file():
             raise RetrievalError(f"{path}: no model of the sentence-transformers library (it has no modules.json)")
+        import torch  # takes seconds, and a stack with ONNX encoders never needs it
+        from sentence_transformers import SentenceTransformer
+
         parts = sorted(p for p in path.rglob("*") if p.suffix in {".json", ".safetensors", ".txt"} and p.is_file())
         weights = file_hash(*parts)
         torch.set_num_threads(settings.threads)

@@ -56,7 +56,7 @@ class OnnxPairs:
         self._inputs = {tensor.name for tensor in self._session.get_inputs()}
         self._output = self._session.get_outputs()[0].name
         self._tokenizer: Tokenizer = read_tokenizer(model.parent / "tokenizer.json")
-        self._tokenizer.enable_truncation(settings.max_tokens, strategy="only_second")
+        self._tokenizer.enable_truncation(settings.max_tokens, strategy="longest_first")
         self._tokenizer.enable_padding()
 
     def score(self, query: str, texts: Sequence[str]) -> np.ndarray:

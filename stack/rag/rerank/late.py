@@ -10,6 +10,7 @@ import numpy as np
 
 from stack.rag.config.stages import LateInteraction
 from stack.rag.encoders import Encoder
+from stack.rag.hits import RetrievalError
 from stack.rag.rerank.reranker import Deadline, Reranker
 from stack.rag.rerank.tokens import TokenVectors
 
@@ -18,8 +19,15 @@ class LateInteractionReranker(Reranker):
     """Compares the query's token vectors with kept ones of the passages; one short forward pass a query."""
 
     def __init__(self, settings: LateInteraction, encoder: Encoder, tokens: TokenVectors) -> None:
-        """`encoder` makes the query's vectors; nothing here checks that it also made `tokens`."""
+        """`encoder` makes the query's vectors. That it made `tokens` too is for the caller to see to: only another
+        dimension is refused here. Raises RetrievalError.
+        """
         super().__init__(settings)
+        if len(tokens) and tokens.dimension != encoder.dimension:
+            raise RetrievalError(
+                f"late interaction: encoder '{encoder.alias}' makes vectors of {encoder.dimension} numbers, "
+                f"the index has {tokens.dimension}; use the encoder that the index was built with"
+            )
         self._encoder = encoder
         self._tokens = tokens
 
@@ -32,7 +40,7 @@ class LateInteractionReranker(Reranker):
 def max_sim(query: np.ndarray, passages: Sequence[np.ndarray]) -> np.ndarray:
     """float32[k]: for each passage the mean over the query's tokens of the largest cosine with a token of the passage.
 
-    `query`: float16[q, dimension]; `passages`: k arrays float16[tokens, dimension]; rows of length 1.
+    `query`: float16[q, dimension]; `passages`: k arrays float16[tokens, dimension], none empty; rows of length 1.
     """
     stacked = np.concatenate(passages).astype(np.float32)
     similar = stacked @ query.astype(np.float32).T

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from stack.rag.config.stages import CrossEncoder, LateInteraction
 from stack.rag.hits import Hits, RetrievalError, min_max, ranked
 
 
@@ -29,7 +30,7 @@ class Deadline:
 class Reranker(ABC):
     """Scores pairs of query and passage; the mixing with the first stage is the same for all."""
 
-    def __init__(self, settings) -> None:
+    def __init__(self, settings: LateInteraction | CrossEncoder) -> None:
         self.settings = settings
 
     @abstractmethod
@@ -47,7 +48,6 @@ class Reranker(ABC):
             return first
         deadline = Deadline(self.settings.timeout_seconds)
         scores = self._scores(query, first.rows[:pool], texts[:pool], deadline)
-        deadline.check()
         weight = self.settings.first_stage_weight
         mixed = weight * min_max(first.scores[:pool]) + (1 - weight) * min_max(scores)
         best = ranked(first.rows[:pool], mixed, pool)
