@@ -5,6 +5,7 @@ import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from time import monotonic
 
 from stack.rag.config import RagConfig
 from stack.rag.config.collections import Slot
@@ -60,9 +61,10 @@ def build(live: LiveCollection, slot: Slot | None) -> None:
     live.load_source(lambda done, there_are: show("documents loaded", done, there_are))
     built = live.build_only(slot, show)
     manifest = built.manifest
+    clear = "\r\x1b[K" if sys.stdout.isatty() else ""
     print(
-        f"\r{live.name}: index {slot} {built.outcome}: version {manifest.version}, {manifest.passages:,} passages of "
-        f"{manifest.documents:,} documents, {built.seconds:.1f} s"
+        f"{clear}{live.name}: index {slot} {built.outcome}: version {manifest.version}, "
+        f"{manifest.passages:,} passages of {manifest.documents:,} documents, {built.seconds:.1f} s"
     )
 
 
@@ -104,19 +106,19 @@ def switch(live: LiveCollection, slot: Slot | None) -> None:
 
 
 class _Progress:
-    """One line on standard output that is written again and again."""
+    """One line that is written again and again; a line a second where standard output is no terminal."""
 
     def __init__(self, what: str) -> None:
         self._what = what
-        self._last = ""
+        self._told = float("-inf")
 
     def __call__(self, kind: str, done: int, there_are: int) -> None:
         line = f"{self._what}: {done:,} of {there_are:,} {kind}"
         if sys.stdout.isatty():
             print(f"\r{line}\x1b[K", end="", flush=True)
-        elif kind != self._last or done == there_are:
+        elif monotonic() - self._told >= 1:
             print(line, flush=True)
-        self._last = kind
+            self._told = monotonic()
 
 
 def _parser() -> argparse.ArgumentParser:
