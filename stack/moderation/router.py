@@ -141,30 +141,31 @@ class Router:
         """What the policy says for a tier that failed."""
         mode = MODES[undecided.rules.on_failure]
         self._metrics.degraded.labels(str(tier), reason, mode).inc()
+        failed = f"tier {tier} failed: {reason}"
         undecided = replace(undecided, degraded=True)
         if mode == "review":
-            return await self._to_review(tier, undecided)
-        return undecided.verdict(tier, DECISIONS[mode], f"tier {tier} failed: {reason}")
+            return await self._to_review(tier, undecided, failed)
+        return undecided.verdict(tier, DECISIONS[mode], failed)
 
-    async def _to_review(self, tier: Literal[2, 3], undecided: _Undecided) -> Verdict:
+    async def _to_review(self, tier: Literal[2, 3], undecided: _Undecided, why: str = "uncertain") -> Verdict:
         self._metrics.escalations.labels(str(tier), "review").inc()
         review = self._config.review
         with self._timed("review"):
             try:
                 item = await self._desk.enqueue(self._item(undecided))
             except QueueFull:
-                return self._without_review("full", MODES[review.on_full], undecided)
+                return self._without_review("full", MODES[review.on_full], undecided, why)
             except QueueDown:
-                return self._without_review("down", MODES[review.on_down], undecided)
+                return self._without_review("down", MODES[review.on_down], undecided, why)
         if item.outcome:  # the same request was sent again after people decided
             verdict = undecided.verdict("review", item.outcome, "people decided")
         else:
-            verdict = undecided.verdict("review", "review", "uncertain, waits for people")
+            verdict = undecided.verdict("review", "review", f"{why}; waits for people")
         return replace(verdict, review_id=item.id)
 
-    def _without_review(self, reason: str, mode: Mode, undecided: _Undecided) -> Verdict:
+    def _without_review(self, reason: str, mode: Mode, undecided: _Undecided, why: str) -> Verdict:
         self._metrics.degraded.labels("review", reason, mode).inc()
-        return replace(undecided, degraded=True).verdict("review", DECISIONS[mode], f"review queue {reason}")
+        return replace(undecided, degraded=True).verdict("review", DECISIONS[mode], f"{why}; review queue {reason}")
 
     def _item(self, undecided: _Undecided) -> NewItem:
         rules, score, sender = undecided.rules, undecided.score, undecided.sender

@@ -54,7 +54,7 @@ def test_a_service_starts_without_its_database_and_says_what_is_missing(
         result = service.post(MODERATIONS, {"input": "nasty people, all of them, just nasty"}).json()["results"][0]
         assert 0.3 <= result["score"] < 0.9, "this text is no longer uncertain: choose another"
         assert (result["tier"], result["decision"], result["degraded"]) == ("review", "block", True)
-        assert result["reason"] == "review queue down"
+        assert result["reason"] == "uncertain; review queue down"
         assert degraded(service) == 1
         assert_error(service.get(REVIEWS), 503, "review_queue_down", "has not answered yet")
         assert_error(service.post(f"{REVIEWS}/lease", {"reviewer": "ana"}), 503, "review_queue_down")
@@ -120,7 +120,11 @@ def test_a_database_that_hangs_costs_a_bounded_time(service: ModerationProcess, 
     try:
         began = time.monotonic()
         result = service.decide("so and so")
-        assert (result["decision"], result["degraded"], result["reason"]) == ("block", True, "review queue down")
+        assert (result["decision"], result["degraded"], result["reason"]) == (
+            "block",
+            True,
+            "uncertain; review queue down",
+        )
         assert time.monotonic() - began < 15
         assert service.get("/readyz").status_code == 200
     finally:

@@ -211,6 +211,7 @@ async def test_when_the_judge_fails_people_can_decide_and_see_that_it_failed() -
     rig.judge.says = JudgeFailed("timeout")
     verdict = await rig.decide()
     assert (verdict.tier, verdict.decision, verdict.degraded) == ("review", "review", True)
+    assert verdict.reason == "tier 3 failed: timeout; waits for people"
     assert rig.desk.items[0].degraded
     assert rig.degraded("3", "timeout", "review") == 1
 
