@@ -160,6 +160,14 @@ class Limits(Settings):
     in_flight: int = Field(256, ge=1, le=10000)
     """Most texts in progress; what would exceed it is refused with 429."""
 
+    @model_validator(mode="after")
+    def _one_request_fits(self) -> "Limits":
+        if self.in_flight < self.inputs:
+            raise ValueError(
+                f"in_flight {self.in_flight} is below inputs {self.inputs}: the largest request could never be served"
+            )
+        return self
+
 
 class ModerationConfig(Settings):
     """`moderation.yaml`."""

@@ -135,7 +135,7 @@ def test_a_malformed_tenant_is_refused(site: ModerationProcess) -> None:
 def test_more_texts_than_may_be_in_progress_are_refused_and_the_rest_is_served(
     start_moderation: StartModeration, engine: FakeEngine
 ) -> None:
-    service = start_moderation(limits={"in_flight": 3})
+    service = start_moderation(limits={"in_flight": 4})
 
     async def behave(request: Any, body: Any) -> Any:
         await engine.passes_the_gate()
@@ -145,7 +145,7 @@ def test_more_texts_than_may_be_in_progress_are_refused_and_the_rest_is_served(
     with ThreadPoolExecutor(1) as threads:
         waiting = threads.submit(service.post, MODERATIONS, {"input": ["a", "b"]})
         wait_until(lambda: service.metric("moderation_in_flight_texts") == 2, "two texts are in progress")
-        assert_error(service.post(MODERATIONS, {"input": ["c", "d"]}), 429, "too_many_requests", "3 is the limit")
+        assert_error(service.post(MODERATIONS, {"input": ["c", "d", "e"]}), 429, "too_many_requests", "4 is the limit")
         engine.gate.set()
         assert waiting.result().status_code == 200
     assert service.post(MODERATIONS, {"input": ["a", "b", "c"]}).status_code == 200

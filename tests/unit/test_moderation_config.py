@@ -94,6 +94,12 @@ def test_a_database_that_cannot_keep_the_queue_is_refused(url: str, says: str) -
     assert problem.startswith(f"moderation.yaml: review.url: {says}")
 
 
+def test_a_limit_that_no_full_request_could_pass_is_refused() -> None:
+    assert problems(changed("limits", {"inputs": 9, "in_flight": 8})) == [
+        "moderation.yaml: limits: in_flight 8 is below inputs 9: the largest request could never be served"
+    ]
+
+
 def test_a_step_given_twice_is_refused() -> None:
     (problem,) = problems(changed("tier1.steps", ["nfkc", "leet", "nfkc"]))
     assert problem == "moderation.yaml: tier1.steps: a step is given twice; they run in one order, each once"
