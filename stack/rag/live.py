@@ -141,7 +141,7 @@ class LiveCollection:
             return False
         settings = self.settings.indexes[slot]
         corpus = corpus_hash(self._parts.store.rights(self.name).content)
-        return version != version_of(settings, self._parts.encoders.get(settings.encoder), corpus)
+        return version != version_of(settings, self._parts.encoders.get(settings.encoder).fingerprint, corpus)
 
     # ---- build, switch
 

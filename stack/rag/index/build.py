@@ -55,7 +55,7 @@ def build(
         versions.clean()
         documents = store.documents(versions.collection)
         contents = {key_of(document): content_of(document) for document in documents}
-        version = version_of(settings, encoder, corpus_hash(contents))
+        version = version_of(settings, encoder.fingerprint, corpus_hash(contents))
         manifest = _whole(versions, version)
         outcome: Literal["built", "unchanged"] = "built" if manifest is None else "unchanged"
         if manifest is None:
@@ -122,7 +122,7 @@ def _describe(
     corpus = corpus_hash(contents)
     cut_off = encoder.truncation(passages.texts) if settings.dense else Truncation(0.0, 0.0)
     return Manifest(
-        version=version_of(settings, encoder, corpus),
+        version=version_of(settings, encoder.fingerprint, corpus),
         collection=collection,
         encoder=EncoderFacts.of(encoder),
         settings=settings,

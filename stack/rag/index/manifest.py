@@ -92,9 +92,9 @@ def corpus_hash(content: Mapping[Key, str]) -> str:
     return digest.hexdigest()
 
 
-def version_of(settings: Index, encoder: Encoder, corpus: str) -> str:
-    """The name of the version that these make: the same ones, the same name."""
-    return digest_of([settings.model_dump(mode="json"), encoder.fingerprint, corpus])[:16]
+def version_of(settings: Index, fingerprint: str, corpus: str) -> str:
+    """The name of the version that these make: the same ones, the same name. `fingerprint` is the encoder's."""
+    return digest_of([settings.model_dump(mode="json"), fingerprint, corpus])[:16]
 
 
 def analyser_hash(settings: Index) -> str | None:

@@ -8,7 +8,7 @@ from stack.rag.access import Access
 from stack.rag.config.collections import Slot
 from stack.rag.dense import DenseIndex
 from stack.rag.hits import RetrievalError
-from stack.rag.index.manifest import Manifest, read_manifest
+from stack.rag.index.manifest import MANIFEST, Manifest, read_manifest, version_of
 from stack.rag.index.passages import Passages, read_contents, read_passages
 from stack.rag.index.versions import Versions, verify
 from stack.rag.sparse import SparseIndex
@@ -63,6 +63,8 @@ def rebuild_command(collection: str, slot: Slot) -> str:
 
 def _read(folder: Path, slot: Slot) -> OpenIndex:
     manifest = read_manifest(folder)
+    if version_of(manifest.settings, manifest.encoder.fingerprint, manifest.corpus) != folder.name:
+        raise RetrievalError(f"{folder / MANIFEST}: not the manifest of this version")
     verify(folder, manifest.files)
     passages = read_passages(folder)
     index = OpenIndex(
