@@ -317,6 +317,16 @@ def test_a_request_that_reaches_several_processes_is_one_item(make_queue: Callab
     assert queues[0].counts()["open"] == 10
 
 
+def test_an_error_of_the_database_tells_no_text(make_queue: Callable[..., ReviewQueue], open_database: Open) -> None:
+    queue = make_queue()
+    with open_database().transaction() as connection:
+        connection.execute(text("ALTER TABLE review_items RENAME COLUMN note TO remark"))
+    with pytest.raises(QueueDown) as caught:
+        queue.enqueue(new("a", text="purple elephants"))
+    assert "note" in str(caught.value.__cause__)
+    assert "elephants" not in str(caught.value.__cause__)
+
+
 # ── schema ──
 
 

@@ -21,7 +21,7 @@ STATEMENT_SECONDS = 2
 
 
 class Database:
-    """Transactions on the queue's tables."""
+    """Transactions on the queue's tables. Errors tell the statement but not its values: they hold what people wrote."""
 
     def __init__(self, url: str, folder: Path) -> None:
         """`url` as in the configuration; a relative SQLite file counts from `folder`. Opens nothing yet."""
@@ -75,6 +75,7 @@ def _sqlite(url: URL) -> Engine:
     # One connection: SQLite has one writer at a time, and waiting for it inside SQLite is sleeping in steps.
     engine = create_engine(
         url,
+        hide_parameters=True,
         poolclass=QueuePool,
         pool_size=1,
         max_overflow=0,
@@ -100,6 +101,7 @@ def _sqlite(url: URL) -> Engine:
 def _postgresql(url: URL) -> Engine:
     return create_engine(
         url,
+        hide_parameters=True,
         pool_size=4,
         max_overflow=4,
         pool_timeout=CONNECT_SECONDS,
