@@ -103,7 +103,7 @@ class Pipeline:
     def _is_evidence(self, dense: Hits, final: Hits) -> bool:
         least = self._settings.no_evidence_below
         near = least is None or not self._dense_wanted or (len(dense) > 0 and self._cosines(dense.scores)[0] >= least)
-        return len(final) > 0 and near
+        return len(final) > 0 and bool(near)
 
     def _cosines(self, scores: np.ndarray) -> np.ndarray:
         """Scores of the index of vectors as cosines, which they are for vectors of length 1."""

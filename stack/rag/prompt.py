@@ -51,6 +51,8 @@ class PromptBuilder:
             self._tokenizer = Tokenizer.from_file(str(tokenizer))
         except Exception as problem:  # the library raises plain Exception
             raise RetrievalError(f"{tokenizer}: no usable tokenizer ({problem}); `make setup` prepares it") from problem
+        self._tokenizer.no_truncation()  # its file may say so, for training
+        self._tokenizer.no_padding()
         self._settings = settings
         self._engine_tokens = engine_tokens
         self._passage = compile_template(settings.passage)
