@@ -26,11 +26,16 @@ def binaries() -> Path | None:
     return Path(found).parent if found else None
 
 
+def _somebody() -> str:
+    known = {user.pw_name for user in pwd.getpwall()}
+    return "postgres" if "postgres" in known else "nobody"
+
+
 def _as_somebody() -> list[str]:
     """What goes before a command: PostgreSQL refuses to run as root."""
     if os.geteuid() != 0:
         return []
-    user = pwd.getpwnam("postgres")
+    user = pwd.getpwnam(_somebody())
     return ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
 
 
@@ -49,7 +54,7 @@ class Postgres:
 
     def initialise(self) -> None:
         if os.geteuid() == 0:
-            shutil.chown(self.folder, "postgres", "postgres")
+            os.chown(self.folder, pwd.getpwnam(_somebody()).pw_uid, -1)
         command = [str(self.bin / "initdb"), "-D", str(self.folder / "data"), "-U", "postgres", "-A", "trust"]
         command += ["-E", "UTF8", "--locale=C", "--no-sync"]
         subprocess.run([*_as_somebody(), *command], check=True, capture_output=True, cwd="/", timeout=60)
