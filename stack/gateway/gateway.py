@@ -1,6 +1,7 @@
 """What the routes share: the configuration, compiled, and the ways to the services behind the gateway."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -57,6 +58,8 @@ class Gateway:
     @asynccontextmanager
     async def lifespan(self, _: Starlette) -> AsyncIterator[None]:
         """Asks for the services' readiness while the application runs."""
+        gc.collect()
+        gc.freeze()  # what the start made stays: to look through it again and again would make callers wait
         with self.audit.writing():
             async with AsyncExitStack() as stack:
                 for service in self.services.values():
