@@ -44,9 +44,10 @@ def _engine() -> Iterator[FakeEngine]:
 
 
 @pytest.fixture
-def engine(_engine: FakeEngine) -> FakeEngine:
+def engine(_engine: FakeEngine) -> Iterator[FakeEngine]:
     _engine.reset()
-    return _engine
+    yield _engine
+    _engine.reset()  # for fixtures of a module, which come before those of its tests
 
 
 @pytest.fixture(scope="session")
@@ -57,9 +58,10 @@ def _retrieval() -> Iterator[FakeRetrieval]:
 
 
 @pytest.fixture
-def fake_retrieval(_retrieval: FakeRetrieval) -> FakeRetrieval:
+def fake_retrieval(_retrieval: FakeRetrieval) -> Iterator[FakeRetrieval]:
     _retrieval.reset()
-    return _retrieval
+    yield _retrieval
+    _retrieval.reset()  # for fixtures of a module, which come before those of its tests
 
 
 @pytest.fixture(scope="session")
@@ -70,9 +72,10 @@ def _moderation() -> Iterator[FakeModeration]:
 
 
 @pytest.fixture
-def fake_moderation(_moderation: FakeModeration) -> FakeModeration:
+def fake_moderation(_moderation: FakeModeration) -> Iterator[FakeModeration]:
     _moderation.reset()
-    return _moderation
+    yield _moderation
+    _moderation.reset()  # for fixtures of a module, which come before those of its tests
 
 
 @pytest.fixture(scope="session")
