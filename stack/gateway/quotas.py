@@ -8,7 +8,14 @@ from limits import RateLimitItemPerMinute, RateLimitItemPerSecond
 
 from stack.gateway.call import Call
 from stack.gateway.config.tenants import Tenant
-from stack.gateway.errors import RateLimitExceeded, TokenLimitExceeded, TooManyConcurrent, UpstreamError
+from stack.gateway.errors import (
+    FirstTokenTimeout,
+    RateLimitExceeded,
+    TokenLimitExceeded,
+    TooManyConcurrent,
+    UpstreamError,
+    UpstreamUnavailable,
+)
 from stack.gateway.rates import Meter, Rates, Window
 from stack.telemetry.metrics import GatewayMetrics
 
@@ -76,15 +83,14 @@ class Quota:
 
     @asynccontextmanager
     async def tokens(self, call: Call, prompt: int, answer: int) -> AsyncIterator[None]:
-        """Around a request that is expected to use so many tokens; what it used is charged at the end.
+        """Around a request that is expected to use so many tokens, if any; what it used is charged at the end.
 
         Raises TokenLimitExceeded.
         """
-        limit = self._limits.tokens_per_minute
-        if limit is None:
+        limit, estimate = self._limits.tokens_per_minute, prompt + answer
+        if limit is None or not estimate:
             yield
             return
-        estimate = prompt + answer
         window = await self._rates.window(self._tokens)
         left = limit - window.used - self._reserved - estimate
         _tell(call, "tokens", limit, left if left >= 0 else left + estimate, window)
@@ -94,8 +100,8 @@ class Quota:
         served = True
         try:
             yield
-        except UpstreamError:
-            served = False
+        except (UpstreamError, UpstreamUnavailable, FirstTokenTimeout):
+            served = False  # nobody pays for our own faults
             raise
         finally:
             if served and (used := _used(call, prompt)):

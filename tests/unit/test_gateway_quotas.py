@@ -12,10 +12,14 @@ from stack.gateway.call import Call
 from stack.gateway.config.tenants import Tenant, TenantLimits
 from stack.gateway.errors import (
     CallerLeft,
+    FirstTokenTimeout,
+    GatewayError,
     RateLimitExceeded,
     TokenLimitExceeded,
     TooManyConcurrent,
+    TotalTimeout,
     UpstreamFailed,
+    UpstreamUnavailable,
 )
 from stack.gateway.quotas import Quota, estimated_tokens
 from stack.gateway.rates import Rates, Window
@@ -206,6 +210,9 @@ async def test_a_refused_request_is_told_when_enough_will_have_left_the_minute(d
     ("ended", "charged"),
     [
         ({"error": UpstreamFailed("engine", "died"), "events": 7}, 0),
+        ({"error": UpstreamUnavailable("failed several times", 3)}, 0),
+        ({"error": FirstTokenTimeout("no text")}, 0),
+        ({"error": TotalTimeout("too long"), "events": 7}, 17),
         ({"error": CallerLeft("gone"), "events": 7}, 17),
         ({"error": CallerLeft("gone")}, 10),
         ({"error": CallerLeft("gone"), "passed_on": None}, 0),
@@ -217,12 +224,20 @@ async def test_without_the_engines_counts_the_prompt_is_charged_by_its_estimate_
 ) -> None:
     quota = desk.quota(tokens_per_minute=100)
     made = call(**{"passed_on": 1.0} | {name: value for name, value in ended.items() if name != "error"})
-    with suppress(UpstreamFailed, CallerLeft):
+    with suppress(GatewayError):
         async with quota.tokens(made, 10, 20):
             if error := ended.get("error"):
                 raise error
     await quota.show()
     assert desk.gauge(desk.metrics.token_budget_used) == charged / 100
+
+
+async def test_who_has_no_tokens_left_may_still_do_what_uses_none(desk: Desk) -> None:
+    quota = desk.quota(tokens_per_minute=100)
+    await use(quota, 1, 1, usage={"prompt_tokens": 300})
+    assert "x-ratelimit-remaining-tokens" not in (await use(quota, 0, 0)).headers
+    with pytest.raises(TokenLimitExceeded):
+        await use(quota, 1, 0)
 
 
 async def test_the_gauge_of_the_token_budget_falls_without_requests(desk: Desk) -> None:
