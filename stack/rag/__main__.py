@@ -1,6 +1,9 @@
 """Starts the retrieval service: `python -m stack.rag --config FILE`."""
 
+import logging
+import os
 import sys
+from typing import NoReturn
 
 from stack.rag.app import create_app
 from stack.rag.config import RagConfig
@@ -25,5 +28,19 @@ Try it:
     -d '{"collection": "encyclopedia", "query": "is a whale a fish"}'
 """
 
+
+def main() -> NoReturn:
+    """Serve until stopped."""
+    try:
+        status = run("rag", RagConfig, create_app, _HELP)
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else 1
+    logging.shutdown()
+    sys.stdout.flush()
+    # Not in order: a thread that builds an index may be inside of a model, which must not be torn down under it.
+    # A build that is killed goes on at the next start.
+    os._exit(status)
+
+
 if __name__ == "__main__":
-    sys.exit(run("rag", RagConfig, create_app, _HELP))
+    main()

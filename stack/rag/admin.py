@@ -24,11 +24,14 @@ from stack.rag.schemas import (
     IndexVersion,
     TenantName,
     Written,
+    bounded,
 )
 from stack.rag.service import ANY_COLLECTION, RagService, StoreUnavailable, caller, staff, version_of
 from stack.rag.sources.collection import PUBLIC, Document
-from stack.rag.store import HiddenDocument, Key, Outcome
-from stack.service.errors import BadRequest, NotFound, NotReady, ServiceError, responses
+from stack.rag.store import HiddenDocument, Key, MaySee, Outcome
+from stack.service.errors import BadRequest, NotFound, NotReady, ServiceError, TooMany, responses
+
+_SWITCH_SECONDS = 120.0  # to read an index into memory
 
 Caller = Annotated[Identity, Depends(caller)]
 CollectionInPath = Annotated[str, InPath(max_length=64)]
@@ -59,12 +62,13 @@ _WRITING = (*ANY_COLLECTION, BadRequest, NotAllowed, StoreUnavailable)
 def admin_routes(service: RagService) -> APIRouter:
     """Those below `/v1/collections/{name}/`."""
     router = APIRouter()
+    bodies = bounded(service.config.limits)
 
     @router.put("/v1/collections/{name}/documents", responses=responses(*_WRITING))
-    async def put(name: CollectionInPath, batch: DocumentBatch, who: Caller) -> Written:
+    async def put(name: CollectionInPath, batch: bodies.documents, who: Caller) -> Written:
         """Write documents. The index has them after its next build; who may see them counts at once."""
         live = service.collection(name, who)
-        documents = _documents(service, live, batch, who)
+        documents = _documents(live, batch, who)
         outcome = await service.store(_upsert, service, live, documents, who)
         return Written(
             added=outcome.added, changed=outcome.changed, unchanged=outcome.unchanged, lag_documents=live.lag
@@ -83,7 +87,9 @@ def admin_routes(service: RagService) -> APIRouter:
         await service.store(_delete, service, live, (tenant or who.tenant, document), who)
         return Deleted(document=document, lag_documents=live.lag)
 
-    @router.post("/v1/collections/{name}/indexes/{slot}", status_code=202, responses=responses(*_WRITING, Conflict))
+    @router.post(
+        "/v1/collections/{name}/indexes/{slot}", status_code=202, responses=responses(*_WRITING, Conflict, TooMany)
+    )
     async def build(name: CollectionInPath, slot: Slot, who: Caller) -> Building:
         """Build an index in the background; GET /v1/collections tells how far it is."""
         live = service.collection(name, who)
@@ -100,7 +106,7 @@ def admin_routes(service: RagService) -> APIRouter:
         live = service.collection(name, who)
         _may_operate(live, who)
         try:
-            await service.store(live.switch, active.slot)
+            await service.store(live.switch, active.slot, seconds=_SWITCH_SECONDS)
         except (NotBuilt, DamagedIndex, IndexRefused) as problem:
             raise Conflict(str(problem), "slot") from problem
         return version_of(live.serving())
@@ -116,22 +122,21 @@ def _may_write(live: LiveCollection, who: Identity, tenant: str) -> None:
         raise NotAllowed(f"the caller is in none of the groups that may write these documents of {live.name}")
 
 
+def _rule(live: LiveCollection, who: Identity) -> MaySee | None:
+    """Which documents the caller may replace; operators also keep those up to date that they need not read."""
+    return None if who.groups & frozenset(live.settings.operators) else who.may_see
+
+
 def _may_operate(live: LiveCollection, who: Identity) -> None:
     if not who.groups & frozenset(live.settings.operators):
         raise NotAllowed(f"the caller is in none of the groups that operate {live.name}")
 
 
-def _documents(service: RagService, live: LiveCollection, batch: DocumentBatch, who: Identity) -> list[Document]:
+def _documents(live: LiveCollection, batch: DocumentBatch, who: Identity) -> list[Document]:
     """The batch as the store takes it. Raises BadRequest, NotAllowed."""
-    limits = service.config.limits
-    if len(batch.documents) > limits.batch_documents:
-        raise BadRequest(f"at most {limits.batch_documents} documents can be written at once", "documents")
     documents = [_document(one, who) for one in batch.documents]
-    for number, document in enumerate(documents):
+    for document in documents:
         _may_write(live, who, document.tenant)
-        if len(document.text) > limits.document_chars:
-            param = f"documents.{number}.text"
-            raise BadRequest(f"{param}: at most {limits.document_chars} characters", param)
     if len({(document.tenant, document.id) for document in documents}) < len(documents):
         raise BadRequest("documents: one of them is given twice", "documents")
     return documents
@@ -143,7 +148,7 @@ def _document(one: DocumentIn, who: Identity) -> Document:
 
 def _upsert(service: RagService, live: LiveCollection, documents: list[Document], who: Identity) -> Outcome:
     try:
-        outcome = service.parts.store.upsert(live.name, documents, may_see=who.may_see)
+        outcome = service.parts.store.upsert(live.name, documents, may_see=_rule(live, who))
     except HiddenDocument as problem:
         raise NotAllowed(str(problem), "documents") from problem
     _wrote(service, live, outcome)
@@ -151,7 +156,7 @@ def _upsert(service: RagService, live: LiveCollection, documents: list[Document]
 
 
 def _delete(service: RagService, live: LiveCollection, key: Key, who: Identity) -> None:
-    if not service.parts.store.delete(live.name, key, who.may_see):
+    if not service.parts.store.delete(live.name, key, _rule(live, who)):
         raise NoDocument("no document of that id that the caller may see", "document")
     _wrote(service, live, Outcome(deleted=1))
 

@@ -59,7 +59,6 @@ def create_app(config: RagConfig, folder: Path) -> FastAPI:
     )
     app.include_router(reading_routes(service))
     app.include_router(admin_routes(service))
-    app.include_router(
-        asking_routes(Answers(service, prompts, Engine(config, client), readiness, audit), answerer.model)
-    )
+    answers = Answers(service, prompts, Engine(config, client), readiness, audit)
+    app.include_router(asking_routes(answers, answerer.model, config.limits))
     return app

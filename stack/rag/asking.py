@@ -11,24 +11,26 @@ from starlette.types import Receive, Scope, Send
 
 from stack.rag.access import Identity
 from stack.rag.answer import Answers, TooManyAsks, events, whole_answer
+from stack.rag.config import Limits
 from stack.rag.engine import ENGINE, CallerLeft
 from stack.rag.prompt import QuestionTooLong
-from stack.rag.schemas import AskAnswer, AskRequest
+from stack.rag.schemas import AskAnswer, bounded
 from stack.rag.service import SEARCH, SearchFailed, caller
 from stack.service.errors import responses
 
 R = TypeVar("R")
 
 _ERRORS = responses(*SEARCH, SearchFailed, QuestionTooLong, TooManyAsks, *ENGINE)
-_STREAM = {200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "The answer."}}
+_STREAM = {200: {"content": {"text/event-stream": {}}, "description": "The answer, whole or as events."}}
 
 
-def asking_routes(answers: Answers, model: str) -> APIRouter:
+def asking_routes(answers: Answers, model: str, limits: Limits) -> APIRouter:
     """`model` is the engine's name of its model."""
     router = APIRouter()
+    body_model = bounded(limits).ask
 
     @router.post("/v1/ask", response_model=AskAnswer, responses={**_ERRORS, **_STREAM})
-    async def ask(body: AskRequest, request: Request, who: Annotated[Identity, Depends(caller)]) -> Any:
+    async def ask(body: body_model, request: Request, who: Annotated[Identity, Depends(caller)]) -> Any:
         """An answer from the passages that the caller may see, which cites only what is in the prompt."""
         asked, pieces = await _unless_left(request, answers.ask(body, who, request.state.ids))
         if body.stream:

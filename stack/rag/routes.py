@@ -16,8 +16,8 @@ from stack.rag.schemas import (
     Place,
     Result,
     SearchAnswer,
-    SearchRequest,
     Stages,
+    bounded,
 )
 from stack.rag.service import SEARCH, RagService, SearchFailed, caller, version_of
 from stack.service.errors import responses
@@ -28,9 +28,10 @@ Caller = Annotated[Identity, Depends(caller)]
 def reading_routes(service: RagService) -> APIRouter:
     """`POST /v1/search`, `GET /v1/collections`."""
     router = APIRouter()
+    bodies = bounded(service.config.limits)
 
     @router.post("/v1/search", responses=responses(*SEARCH, SearchFailed))
-    async def search(request: SearchRequest, who: Caller) -> SearchAnswer:
+    async def search(request: bodies.search, who: Caller) -> SearchAnswer:
         """The best passages for a query among the documents that the caller may see."""
         serving, found = await service.search(request.collection, request.query, request.limit, who)
         return SearchAnswer(

@@ -1,33 +1,68 @@
 """What goes over HTTP: the bodies of requests and answers."""
 
+import re
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, create_model
 
+from stack.rag.config import Limits
 from stack.rag.config.collections import Slot
 
+_VISIBLE = r"[^\s\x00-\x20]"
 
-def _well_formed(text: str) -> str:
+
+def _whole(value: Any) -> Any:
+    # 3.0 is an integer in JSON Schema, though not in Python.
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Positive = Annotated[int, Field(ge=1), BeforeValidator(_whole)]
+
+
+def _no_nul(text: str) -> str:
     if "\0" in text:
         raise ValueError("holds the character NUL, which no text may have")
     return text
 
 
 def _not_blank(text: str) -> str:
-    if not text.strip():
+    if not re.search(_VISIBLE, text):
         raise ValueError("must not be blank")
     return text
 
 
-Text = Annotated[str, AfterValidator(_well_formed)]
-Query = Annotated[
-    str, Field(min_length=1, max_length=100_000), AfterValidator(_well_formed), AfterValidator(_not_blank)
-]
+_NO_NUL = AfterValidator(_no_nul), Field(json_schema_extra={"pattern": r"^[^\x00]*$"})
+_VISIBLY = AfterValidator(_not_blank), Field(json_schema_extra={"pattern": _VISIBLE})
+Text = Annotated[str, *_NO_NUL]
+Query = Annotated[str, *_VISIBLY]
 CollectionName = Annotated[str, Field(min_length=1, max_length=64)]
 DocumentId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,199}$")]
 GroupName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
 TenantName = Annotated[str, Field(pattern=r"^(\*|[a-z0-9][a-z0-9-]{0,63})$")]
+
+
+class Models(NamedTuple):
+    """Bodies of requests, with the bounds of one configuration."""
+
+    search: type["SearchRequest"]
+    ask: type["AskRequest"]
+    documents: type["DocumentBatch"]
+
+
+def bounded(limits: Limits) -> Models:
+    """The bodies as `limits` allow them, so that the OpenAPI document tells the bounds."""
+    # The bounds stand before the validators: else they would be told of as those of any value.
+    query = Annotated[str, Field(min_length=1, max_length=limits.query_chars), *_VISIBLY]
+    most = Annotated[int, Field(ge=1, le=limits.results), BeforeValidator(_whole)]
+    text = Annotated[str, Field(min_length=1, max_length=limits.document_chars), *_NO_NUL]
+    document = create_model("DocumentIn", __base__=DocumentIn, text=(text, ...))
+    batch = Annotated[list[document], Field(min_length=1, max_length=limits.batch_documents)]  # type: ignore[valid-type]
+    return Models(
+        create_model("SearchRequest", __base__=SearchRequest, query=(query, ...), limit=(most | None, None)),
+        create_model("AskRequest", __base__=AskRequest, question=(query, ...)),
+        create_model("DocumentBatch", __base__=DocumentBatch, documents=(batch, ...)),
+    )
 
 
 class Body(BaseModel):
@@ -37,8 +72,8 @@ class Body(BaseModel):
 class SearchRequest(Body):
     collection: CollectionName
     query: Query
-    limit: int | None = Field(None, ge=1, le=1000)
-    """Most results; as many as the configuration says when absent."""
+    limit: Positive | None = None
+    """Most results; as many as configured when absent."""
     stages: bool = False
     """Tell of each result where the stages had it."""
 
@@ -109,7 +144,7 @@ class CollectionList(BaseModel):
 class DocumentIn(Body):
     id: DocumentId
     title: Text = Field("", max_length=1000)
-    text: Text = Field(min_length=1)
+    text: Text
     tenant: TenantName | None = None
     """Whose document it is: the caller's own tenant when absent; "*" is for operators only."""
     groups: list[GroupName] = Field(default_factory=list, max_length=64)
@@ -117,7 +152,7 @@ class DocumentIn(Body):
 
 
 class DocumentBatch(Body):
-    documents: list[DocumentIn] = Field(min_length=1, max_length=10_000)
+    documents: list[DocumentIn]
 
 
 class Written(BaseModel):
@@ -148,7 +183,7 @@ class AskRequest(Body):
     question: Query
     stream: bool = False
     """As server-sent events."""
-    max_tokens: int | None = Field(None, ge=1)
+    max_tokens: Positive | None = None
     """Most tokens of the answer; never more than the configuration says."""
 
 

@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 
 R = TypeVar("R")
 
+_STORE_SECONDS = 10.0
+
 ANY_COLLECTION = (NoIdentity, NotFound)
 """Errors of every route that names a collection."""
 SEARCH = (*ANY_COLLECTION, BadRequest, TooMany, NotReady)
@@ -119,11 +121,7 @@ class RagService:
         """One search in a thread. Raises NotFound, BadRequest, NotReady, TooManySearches, SearchFailed."""
         live = self.collection(name, who)
         limits = self.config.limits
-        if len(query) > limits.query_chars:
-            raise BadRequest(f"at most {limits.query_chars} characters can be searched for", "query")
         limit = limit or live.settings.query.results
-        if limit > limits.results:
-            raise BadRequest(f"limit: at most {limits.results} results can be asked for", "limit")
         serving, view = live.view(who)
         if self._searches >= limits.search_threads + limits.waiting_searches:
             raise TooManySearches("too many searches at the same time; try again shortly")
@@ -145,12 +143,14 @@ class RagService:
         self.metrics.stage_seconds.labels(name, "wait").observe(perf_counter() - since)
         return serving.pipeline.search(query, view, limit)
 
-    async def store(self, work: Callable[..., R], *arguments: Any) -> R:
-        """Work that touches the database, in a thread of its own. Raises StoreUnavailable."""
+    async def store(self, work: Callable[..., R], *arguments: Any, seconds: float = _STORE_SECONDS) -> R:
+        """Work that touches the database, in a thread of its own. Raises StoreUnavailable, also after `seconds`."""
         try:
-            return await self._in_thread(self._storing, work, *arguments)
-        except StoreError as problem:
-            log.error("store unavailable", extra={"problem": str(problem)})
+            # A database that hangs, connections open, is nothing that its driver notices.
+            async with asyncio.timeout(seconds):
+                return await self._in_thread(self._storing, work, *arguments)
+        except (StoreError, TimeoutError) as problem:
+            log.error("store unavailable", extra={"problem": str(problem) or f"no answer within {seconds:g} s"})
             raise StoreUnavailable("the document store does not answer; try again later") from problem
 
     async def _in_thread(self, threads: ThreadPoolExecutor, work: Callable[..., R], *arguments: Any) -> R:

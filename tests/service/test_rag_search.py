@@ -106,8 +106,8 @@ def test_a_small_tenants_results_are_not_cut_after_the_search(start_rag: StartRa
     ("body", "status", "code", "says"),
     [
         ({"collection": "books", "query": " "}, 400, "bad_request", "blank"),
-        ({"collection": "books", "query": "x" * 301}, 400, "bad_request", "300 characters"),
-        ({"collection": "books", "query": "x", "limit": 11}, 400, "bad_request", "at most 10"),
+        ({"collection": "books", "query": "x" * 301}, 400, "bad_request", "at most 300 char"),
+        ({"collection": "books", "query": "x", "limit": 11}, 400, "bad_request", "less than or equal to 10"),
         ({"collection": "books", "query": "x", "limit": 0}, 400, "bad_request", "limit"),
         ({"collection": "books", "query": "x", "k": 3}, 400, "bad_request", "k"),
         ({"collection": "books", "query": "\ud800"}, 400, "bad_request", "unicode"),
