@@ -7,7 +7,7 @@ from pathlib import Path
 from lab.paths import DASHBOARDS, ROOT, tool
 from lab.run import Run
 from lab.runtime.services import SERVICES
-from lab.scrape import render_config
+from lab.scrape import render_config, rule_files
 from stack.lifeline import child_environment
 
 STACK_NICENESS = 5  # below the load generator: a stack that starves must not make the load late
@@ -68,7 +68,7 @@ def write_configuration(run: Run) -> Path:
     prometheus = run.folder / "prometheus.yml"
     scraped = {job: ports.all()[port] for name in run.info.services for job, port in SERVICES[name].jobs.items()}
     scraped |= {"loadgen": ports.loadgen, "prometheus": ports.prometheus}
-    prometheus.write_text(render_config(scraped, DASHBOARDS / "rules"), encoding="utf-8")
+    prometheus.write_text(render_config(scraped, rule_files(DASHBOARDS / "rules")), encoding="utf-8")
     parts = [
         _HEAD.format(logs=_plain(run.logs), folder=_plain(run.folder), socket=_plain(run.info.socket)),
         _program(

@@ -41,23 +41,23 @@ def promtool(*arguments: str | Path) -> None:
 
 def test_promtool_takes_the_rendered_configuration(tmp_path: Path) -> None:
     path = tmp_path / "prometheus.yml"
-    path.write_text(render_config(PORTS, RULES_DIR), encoding="utf-8")
+    path.write_text(render_config(PORTS, rule_files(RULES_DIR)), encoding="utf-8")
     promtool("check", "config", path)
 
 
 def test_every_job_is_scraped_on_loopback_at_its_own_port_and_has_no_label_but_job_and_instance() -> None:
-    jobs = yaml.safe_load(render_config(PORTS, RULES_DIR))["scrape_configs"]
+    jobs = yaml.safe_load(render_config(PORTS, rule_files(RULES_DIR)))["scrape_configs"]
     found = {job["job_name"]: job["static_configs"] for job in jobs}
     assert found == {name: [{"targets": [f"127.0.0.1:{port}"]}] for name, port in PORTS.items()}
 
 
 def test_the_rule_files_are_loaded_and_their_tests_are_not() -> None:
-    files = yaml.safe_load(render_config(PORTS, RULES_DIR))["rule_files"]
+    files = yaml.safe_load(render_config(PORTS, rule_files(RULES_DIR)))["rule_files"]
     assert files == [str(RULES_DIR / name) for name in ("moderation.yml", "serving.yml")]
 
 
 def test_the_series_that_would_replace_a_diagnosis_is_dropped_from_the_engines_job_alone() -> None:
-    jobs = yaml.safe_load(render_config(PORTS, RULES_DIR))["scrape_configs"]
+    jobs = yaml.safe_load(render_config(PORTS, rule_files(RULES_DIR)))["scrape_configs"]
     dropped = {job["job_name"]: [rule["regex"] for rule in job.get("metric_relabel_configs", [])] for job in jobs}
     assert dropped == {name: ["vllm:cache_config_info"] if name == "llm" else [] for name in PORTS}
 

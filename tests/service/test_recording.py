@@ -21,7 +21,7 @@ from lab.prometheus import Prometheus, PrometheusUnreachable
 from lab.promql import QueryError
 from lab.recording import RecordingError, load, record, save
 from lab.replay import evaluate
-from lab.scrape import render_config
+from lab.scrape import render_config, rule_files
 
 GATEWAY_PAGE = """
 gateway_requests_total{route="/v1/chat/completions",status="200"} %00
@@ -78,7 +78,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     exporters = {"gateway": exporter(GATEWAY_PAGE), "llm": exporter(LLM_PAGE)}
     ports = {"llm-canary": NO_ONE, "loadgen": NO_ONE, "prometheus": NO_ONE}
     ports |= {job: server.server_port for job, server in exporters.items()}
-    (folder / "prometheus.yml").write_text(render_config(ports, DASHBOARDS / "rules"), encoding="utf-8")
+    (folder / "prometheus.yml").write_text(render_config(ports, rule_files(DASHBOARDS / "rules")), encoding="utf-8")
     arguments = ["--config.file=prometheus.yml", "--storage.tsdb.path=data", "--web.listen-address=127.0.0.1:0"]
     log = folder / "log"
     with log.open("wb") as output:
