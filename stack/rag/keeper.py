@@ -9,12 +9,14 @@ from time import monotonic
 from stack.rag.config.collections import Slot
 from stack.rag.hits import RetrievalError
 from stack.rag.live import LiveCollection
+from stack.rag.store import StoreError
 from stack.service.errors import TooMany
 from stack.telemetry.metrics import RagMetrics
 
 log = logging.getLogger(__name__)
 
-_AGAIN_SECONDS = 5.0  # between two attempts to get a collection ready
+_SOON_SECONDS = 3.0  # between two attempts to get a collection ready
+_LATER_SECONDS = 30.0  # where only somebody's hand can mend what is wrong
 _NICENESS = 10  # of a build beside searches
 
 
@@ -30,6 +32,7 @@ class Keeper:
         self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
         self._building: dict[str, Slot] = {}
         self._outcomes: dict[str, str] = {}
+        self._problems: dict[str, str | None] = {}
         self._lock = threading.Lock()
 
     def start(self) -> None:
@@ -84,14 +87,24 @@ class Keeper:
             store_answers = True
             for name, live in self._collections.items():
                 try:
-                    if live.problem and monotonic() - tried.get(name, float("-inf")) > _AGAIN_SECONDS:
+                    again = _SOON_SECONDS if live.passing else _LATER_SECONDS
+                    if live.problem and monotonic() - tried.get(name, float("-inf")) > again:
                         live.prepare()
                         tried[name] = monotonic()
                     live.refresh()
+                    self._tell(name, None)
                 except RetrievalError as problem:
-                    store_answers = False
-                    log.error("cannot keep up", extra={"collection": name, "problem": str(problem)})
-                except Exception:
+                    store_answers &= not isinstance(problem, StoreError)
+                    self._tell(name, str(problem))
+                except Exception as problem:
                     log.exception("cannot keep up", extra={"collection": name})
+                    self._tell(name, repr(problem))
             self._metrics.store_ready.set(store_answers)
             self._stopped.wait(self._seconds)
+
+    def _tell(self, name: str, problem: str | None) -> None:
+        """Into the log, once for each change."""
+        if problem != self._problems.get(name):
+            level = logging.ERROR if problem else logging.INFO
+            log.log(level, "keeping up", extra={"collection": name, "problem": problem})
+        self._problems[name] = problem

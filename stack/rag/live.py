@@ -16,12 +16,12 @@ from stack.rag.hits import RetrievalError
 from stack.rag.index.build import Built, Tell, build
 from stack.rag.index.manifest import corpus_hash, mismatches, refused, version_of, warned
 from stack.rag.index.opened import NotBuilt, OpenIndex, open_index, rebuild_command
-from stack.rag.index.versions import Versions
+from stack.rag.index.versions import BuildBusy, Versions
 from stack.rag.ingest import load_source
 from stack.rag.parts import Parts
 from stack.rag.pipeline import Pipeline
 from stack.rag.rerank import TokenVectors, open_reranker
-from stack.rag.store import Rights
+from stack.rag.store import Rights, StoreError
 from stack.service.errors import NotReady
 
 log = logging.getLogger(__name__)
@@ -47,13 +47,14 @@ class Serving:
 
 
 class LiveCollection:
-    """One collection. `problem` says why it cannot be searched, None while it can."""
+    """One collection. `problem` says why it cannot be searched, None while it can; `passing`: it may end by itself."""
 
     def __init__(self, name: str, parts: Parts) -> None:
         self.name = name
         self.settings: Collection = parts.config.collections[name]
         self.versions = Versions(parts.folder / parts.config.storage.indexes, name)
         self.problem: str | None = "not started yet"
+        self.passing = True
         self.progress: str | None = None
         self._parts = parts
         self._serving: Serving | None = None
@@ -71,6 +72,14 @@ class LiveCollection:
     def current(self) -> Serving | None:
         """What requests are answered from, None before there is anything."""
         return self._serving
+
+    @property
+    def slots(self) -> dict[Slot, str]:
+        """Which version each slot holds, as far as that can be read."""
+        try:
+            return self.versions.state().slots
+        except RetrievalError:
+            return {}
 
     @property
     def lag(self) -> int | None:
@@ -100,18 +109,25 @@ class LiveCollection:
         serving = self.serving()
         return serving, serving.access.view(caller)
 
+    def _active(self) -> Slot:
+        """The slot to search. Raises RetrievalError."""
+        slot = self.versions.active(self.settings.active)
+        return slot if slot in self.settings.indexes else self.settings.active
+
     # ---- start
 
     def prepare(self) -> None:
         """Load the source, build what is missing, open the index. `problem` tells what went wrong."""
         try:
             self.load_source()
-            slot = self.versions.settle(self.settings.active)
+            self.versions.settle(self.settings.active)
+            slot = self._active()
             if self._must_build(slot):
                 self.build(slot)
             else:
                 self._open(slot)
         except RetrievalError as problem:
+            self.passing = isinstance(problem, StoreError | BuildBusy)
             self._say(str(problem))
         finally:
             self.progress = None
@@ -132,14 +148,12 @@ class LiveCollection:
             self._parts.metrics.ingest.labels(self.name, kind).inc(count)
 
     def _must_build(self, slot: Slot) -> bool:
-        if slot not in self.settings.indexes:
-            return False
         version = self.versions.state().slots.get(slot)
         if version is None or not self.versions.path(version).is_dir():
             return True
         if self.settings.rebuild == "missing":
             return False
-        settings = self.settings.indexes[slot]
+        settings = self.index_settings(slot)
         corpus = corpus_hash(self._parts.store.rights(self.name).content)
         return version != version_of(settings, self._parts.encoders.get(settings.encoder).fingerprint, corpus)
 
@@ -155,7 +169,7 @@ class LiveCollection:
         """Build into a slot, and search it from now on where it is the active one. Raises RetrievalError."""
         built = self.build_only(slot)
         with self._exchange:
-            if slot == self.versions.active(self.settings.active) and not self._holds(slot):
+            if slot == self._active() and not self._holds(slot):
                 self._open(slot)
         return built
 
@@ -217,7 +231,7 @@ class LiveCollection:
     def _take_over(self) -> None:
         with self._exchange:
             self._stamp = self.versions.stamp()
-            slot = self.versions.active(self.settings.active)
+            slot = self._active()
             if self._holds(slot):
                 return
             try:
@@ -254,8 +268,9 @@ class LiveCollection:
     def _check(self, index: OpenIndex, rights: Rights) -> None:
         """Raises IndexRefused."""
         manifest, slot = index.manifest, index.slot
-        settings = self.settings.indexes.get(slot, manifest.settings)
-        found = mismatches(manifest, settings, corpus_hash(rights.content), self._query_encoders(index))
+        settings = self.index_settings(slot)
+        own = self._parts.encoders.get(settings.encoder)
+        found = mismatches(manifest, settings, own, corpus_hash(rights.content), self._query_encoders(index))
         for mismatch in warned(self.settings.manifest_checks, found):
             log.warning("manifest differs", extra={"collection": self.name, "slot": slot, "problem": str(mismatch)})
         if bad := refused(self.settings.manifest_checks, found):

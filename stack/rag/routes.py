@@ -93,7 +93,7 @@ def _operations(service: RagService, live: LiveCollection, serving: Serving | No
         documents=manifest and manifest.documents,
         built_at=manifest and manifest.built_at,
         lag_documents=live.lag,
-        slots=live.versions.state().slots,
+        slots=live.slots,
         building=service.keeper.building(live.name),
         progress=live.progress or live.problem,
         last_build=service.keeper.outcome(live.name),

@@ -136,6 +136,9 @@ class RagService:
         finally:
             self._searches -= 1
             self.metrics.searches_in_flight.set(self._searches)
+        if self.config.telemetry.prompts_in_logs:
+            documents = [passage.document for passage in found.passages]
+            log.info("search", extra={"collection": name, "query": query, "documents": documents})
         return serving, found
 
     def _find(self, serving: Serving, view: View, query: str, limit: int, since: float) -> Found:

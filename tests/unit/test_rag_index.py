@@ -128,6 +128,26 @@ def test_the_lag_counts_each_document_that_differs(tmp_path: Path) -> None:
     assert library.sample("rag_index_lag_documents") == 3
 
 
+def test_an_encoder_under_a_new_alias_is_the_same_and_nothing_is_built(tmp_path: Path) -> None:
+    library = Library(tmp_path)
+    library.open(CAT, DOG)
+    books = json.loads(json.dumps(BOOKS).replace('"small"', '"renamed"'))
+    renamed = Library(tmp_path, books | {"rebuild": "missing"}, encoders={"renamed": SMALL["small"]})
+    renamed.live.prepare()
+    assert renamed.live.problem is None
+    assert version(renamed) == version(library)
+
+
+def test_another_encoder_in_the_slot_is_refused_where_nothing_may_be_built(tmp_path: Path) -> None:
+    library = Library(tmp_path)
+    library.open(CAT, DOG)
+    small_encoder(tmp_path / "other", seed=2)
+    index = {"blue": INDEX | {"encoder": "other"}}
+    changed = Library(tmp_path, {"rebuild": "missing", "indexes": index}, encoders=SMALL | OTHER)
+    changed.live.prepare()
+    assert "it was built with another setting of encoder" in changed.live.problem
+
+
 # ---- slots
 
 

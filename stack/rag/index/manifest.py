@@ -94,7 +94,7 @@ def corpus_hash(content: Mapping[Key, str]) -> str:
 
 def version_of(settings: Index, fingerprint: str, corpus: str) -> str:
     """The name of the version that these make: the same ones, the same name. `fingerprint` is the encoder's."""
-    return digest_of([settings.model_dump(mode="json"), fingerprint, corpus])[:16]
+    return digest_of([settings.model_dump(mode="json", exclude={"encoder"}), fingerprint, corpus])[:16]
 
 
 def analyser_hash(settings: Index) -> str | None:
@@ -118,18 +118,22 @@ class Mismatch:
         return self.text
 
 
-def mismatches(manifest: Manifest, settings: Index, corpus: str, encoders: Mapping[str, Encoder]) -> list[Mismatch]:
-    """What differs. `settings` are the slot's, `encoders` those that queries go through, by their key in `query`."""
+def mismatches(
+    manifest: Manifest, settings: Index, own: Encoder, corpus: str, encoders: Mapping[str, Encoder]
+) -> list[Mismatch]:
+    """What differs. `settings` and the encoder `own` are the slot's; `encoders` are those that queries go through."""
     return [
-        *_built_otherwise(manifest, settings, corpus),
+        *_built_otherwise(manifest, settings, own, corpus),
         *_analysed_otherwise(manifest.settings),
         *(found for key, encoder in encoders.items() for found in _encoded_otherwise(manifest.encoder, encoder, key)),
     ]
 
 
-def _built_otherwise(manifest: Manifest, settings: Index, corpus: str) -> Iterator[Mismatch]:
+def _built_otherwise(manifest: Manifest, settings: Index, own: Encoder, corpus: str) -> Iterator[Mismatch]:
     was, now = manifest.settings.model_dump(mode="json"), settings.model_dump(mode="json")
-    changed = [key for key in now if now[key] != was[key]]
+    changed = [key for key in now if key != "encoder" and now[key] != was[key]]
+    if own.fingerprint != manifest.encoder.fingerprint:  # under whatever alias
+        changed.insert(0, "encoder")
     if changed:
         yield Mismatch("settings", f"it was built with another setting of {', '.join(changed)}")
     if manifest.corpus != corpus:
