@@ -120,7 +120,9 @@ def _pairs(data: Path, lists: Lists) -> Iterator[Sample]:
             yield Sample(polite, False, "pairs", row["text"])
 
 
+# Other words in the held-out parts, or what looks like an ear for slurs would be a memory of ten words.
 _EVERYDAY = ("friend", "teacher", "neighbour", "doctor", "student", "player", "cousin", "colleague", "guest", "driver")
+_HELD_OUT_EVERYDAY = ("uncle", "farmer", "singer", "tourist", "lawyer", "baker", "pilot", "nurse", "plumber", "wizard")
 _FRAMES_A_TERM = 2
 
 
@@ -132,7 +134,8 @@ def _slurs(data: Path, lists: Lists) -> Iterator[Sample]:
         if lists.find(normalise(frame).text) or not frame.isascii() or taken.get(term, 0) == _FRAMES_A_TERM:
             continue  # the frame is abusive itself, or in another language
         taken[term] = taken.get(term, 0) + 1
-        word = _EVERYDAY[int(fingerprint(frame), 16) % len(_EVERYDAY)]
+        words = _EVERYDAY if part_of(term) == "train" else _HELD_OUT_EVERYDAY
+        word = words[int(fingerprint(frame), 16) % len(words)]
         yield Sample(f"{frame} {term}", True, "slurs", term)
         yield Sample(f"{frame} {word}", False, "slurs", term)
 

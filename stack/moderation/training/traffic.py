@@ -13,7 +13,7 @@ from stack.moderation.training.obfuscate import FAMILIES
 class Mix:
     """Shares from 0 to 1."""
 
-    abusive: float = 0.35
+    abusive: float = 0.4
     """of all texts"""
     milder_than: float = 0.9
     """of the abusive ones only those that a smaller share of readers calls toxic; 1.01 for all"""
@@ -21,7 +21,7 @@ class Mix:
     """of the abusive ones and of the hard clean ones: frames with a slur, and with an everyday word"""
     obfuscated: float = 0.3
     """of the abusive ones: written in one of the families, each as often"""
-    hard: float = 0.45
+    hard: float = 0.55
     """of the clean ones: of the sources of the abusive texts (`rtp`, `pairs`, frames of `slurs`)"""
     ordinary: tuple[str, ...] = ("xsum", "imdb", "bbq", "boolq", "nq", "fiqa")
     """sources of the other clean ones, each as often"""
