@@ -4,7 +4,7 @@ The service does the same one query at a time; both stand on the same stages.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from stack.rag import dense, sparse
 from stack.rag.chunking import chunk
 from stack.rag.config.stages import ChunkSettings, DenseSettings, FusionSettings, SparseSettings
 from stack.rag.encoders import EmbeddingCache, Encoder
+from stack.rag.encoders.cache import Progress
 from stack.rag.evaluate import Figures, evaluate
 from stack.rag.fusion import fuse
 from stack.rag.hits import Hits
@@ -68,12 +69,20 @@ class Trial:
         pairs = zip(by_words, by_vectors, strict=True)
         return [fuse(settings, words, vectors, depth) for words, vectors in pairs]
 
-    def reranked(self, reranker: Reranker | KeepOrder, hits: Sequence[Hits]) -> list[Hits]:
+    def reranked(
+        self, reranker: Reranker | KeepOrder, hits: Sequence[Hits], progress: Progress | None = None
+    ) -> list[Hits]:
         """The first hits of each query in a better order."""
-        return [
-            reranker.rerank(question, found, [self.passages[row] for row in found.rows])
-            for question, found in zip(self.questions, hits, strict=True)
-        ]
+        found = []
+        for question, first in zip(self.questions, hits, strict=True):
+            found.append(reranker.rerank(question, first, [self.passages[row] for row in first.rows]))
+            if progress:
+                progress(len(found), len(hits))
+        return found
+
+    def first(self, most: int) -> "Trial":
+        """The same with at most so many of the queries."""
+        return replace(self, collection=self.collection.of(self.collection.queries[:most]))
 
     def documents(self, hits: Hits) -> list[str]:
         """Ids of the documents whose passages were found, in the order of the best passage of each."""
