@@ -1,6 +1,6 @@
 """Trains the language model's LoRA adapter for tier 3: one token, yes or no, on the training part only.
 
-Needs the `train` dependency group. On one core of a 2023 server CPU it takes about three quarters of an hour.
+Needs the `train` dependency group. About twenty minutes of one core with AMX.
 """
 
 import json
