@@ -14,6 +14,7 @@ from stack.rag.hits import RetrievalError
 
 Role = Literal["query", "passage"]
 BATCH = 32
+BATCH_TOKENS = 2048  # padding included; what a pass of the model takes in memory grows with them, and stays taken
 
 
 @dataclass(frozen=True)
@@ -113,13 +114,23 @@ class Encoder(ABC):
         prefix = self._prefix(role)
         numbers = [encoding.ids for encoding in self._cutting.encode_batch([prefix + text for text in texts])]
         order = sorted(range(len(texts)), key=lambda place: len(numbers[place]))
-        for start in range(0, len(order), BATCH):
-            places = order[start : start + BATCH]
+        for places in _batches(order, [len(numbers[place]) for place in order]):
             pooled, tokens = self._forward([numbers[place] for place in places])
             yield places, _unit(pooled) if self.settings.normalise else pooled, tokens
 
     def _prefix(self, role: Role) -> str:
         return self.settings.query_prefix if role == "query" else self.settings.passage_prefix
+
+
+def _batches(order: list[int], lengths: list[int]) -> Iterator[list[int]]:
+    """`order` in pieces of at most BATCH places and BATCH_TOKENS tokens; `lengths` grow."""
+    start = 0
+    while start < len(order):
+        end = start + 1
+        while end < len(order) and end - start < BATCH and (end + 1 - start) * lengths[end] <= BATCH_TOKENS:
+            end += 1
+        yield order[start:end]
+        start = end
 
 
 def padded(numbers: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
