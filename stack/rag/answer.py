@@ -124,7 +124,7 @@ class Answers:
             "received_at": utc(now),
             "today": now.date().isoformat(),
         }
-        prompt = self._prompts.render(found.passages, variables, most)
+        prompt = await self._service.compute(self._prompts.render, found.passages, variables, most)
         self._observe_prompt(name, prompt, perf_counter() - since)
         sampling = {**config.sampling.model_dump(exclude_none=True), "max_tokens": most}
         body = {"model": config.answerer.model, "messages": prompt.messages, **sampling}

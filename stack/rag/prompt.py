@@ -67,37 +67,50 @@ class PromptBuilder:
     def render(self, passages: Sequence[Passage], variables: Mapping[str, str], answer_tokens: int) -> Rendered:
         """The prompt for `passages`, the best first. `variables`: those of templates but the context.
 
-        Raises QuestionTooLong, InternalError where a template fails.
+        Takes milliseconds. Raises QuestionTooLong, InternalError where a template fails.
         """
         context, kept = self._context(passages)
         while True:
             text = self._settings.separator.join(context)
-            messages = self._rendered({**variables, "context": text})
-            tokens = sum(self.count(message["content"]) + _PER_MESSAGE for message in messages)
-            if tokens + answer_tokens <= self._engine_tokens:
-                return Rendered(messages, tuple(kept), self.count(text), len(passages) - len(kept))
-            if not kept:
-                raise QuestionTooLong("the question is too long for the model; ask a shorter one", "question")
+            context_tokens = self.count(text)
+            if context_tokens <= self._settings.context_tokens or not kept:
+                messages = self._rendered({**variables, "context": text})
+                tokens = sum(self.count(message["content"]) + _PER_MESSAGE for message in messages)
+                if tokens + answer_tokens <= self._engine_tokens:
+                    return Rendered(messages, tuple(kept), context_tokens, len(passages) - len(kept))
+                if not kept:
+                    raise QuestionTooLong("the question is too long for the model; ask a shorter one", "question")
             context, kept = context[:-1], kept[:-1]
 
     def _context(self, passages: Sequence[Passage]) -> tuple[list[str], list[Passage]]:
-        """The passages that fit, rendered and as they are. One that is too long is left out, shorter ones follow."""
-        budget = self._settings.context_tokens
+        """The passages that fit, rendered and as they are. One that is too long is left out, shorter ones follow.
+
+        Each is counted by itself; where they meet, a tokenizer may see a token more or less.
+        """
+        left = self._settings.context_tokens
+        between = self.count(self._settings.separator)
         context: list[str] = []
         kept: list[Passage] = []
         for passage in passages:
             text = self._rendered_passage(len(kept) + 1, passage)
-            if self.count(self._settings.separator.join([*context, text])) <= budget:
+            tokens = self.count(text) + (between if kept else 0)
+            if tokens <= left:
+                left -= tokens
                 context.append(text)
                 kept.append(passage)
         if passages and not kept:
-            return [self._cut(self._rendered_passage(1, passages[0]), budget)], [passages[0]]
+            whole = self._rendered_passage(1, passages[0])
+            return [self._cut(whole, self._settings.context_tokens)], [passages[0]]
         return context, kept
 
     def _cut(self, text: str, budget: int) -> str:
-        """The beginning of `text`, `budget` tokens of it; half an answer is better than none."""
+        """The beginning of `text`, at most `budget` tokens of it; half an answer is better than none."""
         offsets = self._tokenizer.encode(text, add_special_tokens=False).offsets
-        return text[: offsets[budget - 1][1]] if len(offsets) > budget else text
+        if len(offsets) <= budget:
+            return text
+        # What was cut off can make the last word another one, of more tokens than it was.
+        cuts = (text[: offsets[last - 1][1]] for last in range(budget, 0, -1))
+        return next(cut for cut in cuts if self.count(cut) <= budget)
 
     def _rendered_passage(self, number: int, passage: Passage) -> str:
         values = {"number": number, "title": passage.title, "text": passage.text, "document": passage.document}

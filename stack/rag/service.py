@@ -141,6 +141,10 @@ class RagService:
             log.info("search", extra={"collection": name, "query": query, "documents": documents})
         return serving, found
 
+    async def compute(self, work: Callable[..., R], *arguments: Any) -> R:
+        """Work that would keep the event loop, in a thread of the searches."""
+        return await self._in_thread(self._searching, work, *arguments)
+
     def _find(self, serving: Serving, view: View, query: str, limit: int, since: float) -> Found:
         name = serving.index.manifest.collection
         self.metrics.stage_seconds.labels(name, "wait").observe(perf_counter() - since)
