@@ -124,11 +124,10 @@ def build_documents(work: Work) -> None:
 def build_labelled(work: Work) -> None:
     """`.cache/labelled`: texts with the right answer, for load and grading, out of the installed data sets."""
     python, cache = work.checkout.root / ".venv/bin/python", work.checkout.cache
-    folders = ("--data", cache / "data", "--manuals", cache / "documents")
-    out = cache / "labelled"
-    work.run(
-        python, "-m", "stack.rag.sources", "boolq", *folders, "--shared", SHARED, "--out", out / "encyclopedia.jsonl"
-    )
+    data, out = ("--data", cache / "data"), cache / "labelled"
+    questions = ("--manuals", cache / "documents", "--shared", SHARED, "--out", out / "encyclopedia.jsonl")
+    work.run(python, "-m", "stack.rag.sources", "boolq", *data, *questions)
+    work.run(python, "-m", "stack.moderation.training.export", *data, "--out", out / "comments.jsonl")
 
 
 def build_model(work: Work) -> None:
@@ -199,11 +198,14 @@ STEPS = (
         what="questions and comments whose right answer is known",
         build=build_labelled,
         folder=".cache/labelled",
-        products=("encyclopedia.jsonl",),
+        products=("encyclopedia.jsonl", "comments.jsonl"),
         inputs=(
             "requirements/data.lock",
             "stack/rag/sources/overlap.py",
             "stack/rag/sources/questions.py",
+            "stack/moderation/training/data.py",
+            "stack/moderation/training/export.py",
+            "stack/moderation/training/labels.json",
             "stack/moderation/training/traffic.py",
         ),
         gigabytes=0.1,
