@@ -1,6 +1,6 @@
 # Every target sets up what it needs first; once that is done, it costs a fraction of a second.
 .DEFAULT_GOAL := help
-.PHONY: help setup drill test prove bench bench-retrieval lint lock doctor clean
+.PHONY: help setup drill test prove bench bench-retrieval train-reranker train-moderation lint lock doctor clean
 
 PYTHON ?= python3
 SCENARIO ?=
@@ -32,6 +32,14 @@ bench: setup ## the gateway's cost, the generator's lag, retrieval, start and me
 
 bench-retrieval: setup ## quality and speed of each stage of retrieval, on every collection
 	.venv/bin/python -m stack.rag.bench
+
+train-reranker: setup ## train the cross-encoder again (an hour or two)
+	.venv/bin/python -m stack.rag.training
+
+train-moderation: setup ## train classifier, attributes and judge again, and fit the calibrations (about an hour)
+	for part in minilm attributes hatesonar calibration judge; do \
+	    .venv/bin/python -m stack.moderation.training $$part || exit; \
+	done
 
 lint: setup ## style and format of the code
 	.venv/bin/ruff check
