@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from stack.service.config import Name
 from stack.settings import Protected, Settings
 
 # Boundaries of vLLM's latency histograms in seconds: its own start at 0.3 s, and an objective must be a boundary to
@@ -28,6 +29,11 @@ class Model(Settings):
     path: Path = Field(description="model folder with its manifest; relative to the configuration file")
     served_name: str = Field("smollm2-135m-instruct", description="the name that requests use")
     canaries: Path | None = Field(None, description="reference answers; None takes those of this model")
+    adapters: dict[Name, Path] = Field(
+        default_factory=dict,
+        description="LoRA adapters by the name that requests use; folders, relative to the configuration file",
+    )
+    adapter_rank: Literal[1, 8, 16, 32, 64] = Field(8, description="largest rank of an adapter; each rank costs time")
 
 
 class Engine(Settings):
@@ -91,10 +97,17 @@ class LLMConfig(Settings):
             "generation_config": "vllm",  # sampling defaults come from the gateway alone
             "disable_uvicorn_access_log": True,
         }
-        return [part for name, value in flags.items() for part in _flag(name.replace("_", "-"), value)] + [
-            "--custom-histogram-buckets",
-            _buckets(),
-        ]
+        if self.model.adapters:
+            # Costs every request, with an adapter or without: not switched on for nothing.
+            flags |= {
+                "enable_lora": True,
+                "max_loras": len(self.model.adapters),
+                "max_lora_rank": self.model.adapter_rank,
+            }
+        words = [part for name, value in flags.items() for part in _flag(name.replace("_", "-"), value)]
+        if self.model.adapters:
+            words += ["--lora-modules", *(f"{name}={folder / path}" for name, path in self.model.adapters.items())]
+        return [*words, "--custom-histogram-buckets", _buckets()]
 
 
 def _flag(name: str, value: Any) -> list[str]:

@@ -51,6 +51,13 @@ class Readiness:
         self.metrics.ready.set(1)
 
 
+def require_adapters(config: LLMConfig, folder: Path) -> None:
+    """Raises ModelError for an adapter that is not there: vLLM would say so half a minute later."""
+    for name, path in config.model.adapters.items():
+        if not (folder / path / "adapter_config.json").is_file():
+            raise ModelError(f"adapter {name}: {folder / path} holds no adapter_config.json; correct model.adapters")
+
+
 def serve_readiness(readiness: Readiness, host: str, port: int) -> ThreadingHTTPServer:
     """Answer GET /readyz (200, or 503 with the reason) and /metrics in a thread; raises OSError: the port is taken."""
 
@@ -179,6 +186,7 @@ def main() -> int:
     try:
         config = load(path, LLMConfig)
         verify(path.parent / config.model.path)
+        require_adapters(config, path.parent)
         canaries = load_references(path.parent / config.model.canaries if config.model.canaries else REFERENCES)
     except (ConfigError, ModelError, OSError, ValueError) as problem:
         log.error("%s", problem)

@@ -9,6 +9,8 @@ import yaml
 
 from lab.paths import ROOT
 from stack.llm.config import Engine, LLMConfig
+from stack.llm.manifest import ModelError
+from stack.llm.serve import require_adapters
 from stack.settings import ConfigError, load, parse
 
 SHIPPED = ROOT / "stack/config/llm.yaml"
@@ -131,3 +133,21 @@ def test_a_step_must_hold_a_token_of_every_sequence():
     """Bug: vLLM itself refuses this half a minute later, in a traceback."""
     text = "model: {path: w}\nengine: {max_num_seqs: 64, max_num_batched_tokens: 32}\n"
     assert "max_num_batched_tokens must be at least max_num_seqs" in problem(text)
+
+
+def test_without_adapters_nothing_of_them_is_switched_on():
+    """It would cost every token of ordinary answers."""
+    assert [flag for flag in flags(config()) if "lora" in flag] == []
+
+
+def test_adapters_are_served_under_their_names():
+    given = flags(config(model={"path": "weights", "adapters": {"moderator": "../judge"}, "adapter_rank": 1}))
+    assert given["--enable-lora"] is None
+    assert (given["--max-loras"], given["--max-lora-rank"]) == ("1", "1")
+    assert given["--lora-modules"] == "moderator=/srv/run/applied/../judge"
+
+
+def test_an_adapter_that_is_not_there_is_named_before_the_engine_starts(tmp_path):
+    made = config(model={"path": "weights", "adapters": {"moderator": "nowhere"}})
+    with pytest.raises(ModelError, match=r"adapter moderator: .*nowhere holds no adapter_config\.json"):
+        require_adapters(made, tmp_path)
