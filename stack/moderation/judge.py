@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from stack.moderation.config import Tier3
 from stack.telemetry.ids import current_ids
 from stack.telemetry.metrics import ModerationMetrics
 
+log = logging.getLogger(__name__)
+
 Failure = Literal["too_long", "full", "timeout", "unreachable", "refused", "error", "garbage"]
 
 # An engine closes idle connections (vLLM after 5 s); reusing one at that moment would fail the call.
@@ -25,7 +28,7 @@ class JudgeFailed(Exception):
     """No judgement. `reason` is a label of metrics:
 
     too_long: more than tier3.characters. full: the wait queue has no room. timeout: tier3.timeout_seconds are over.
-    unreachable: no connection. refused: the engine does not take the request. error: the engine failed.
+    unreachable: no connection. refused: the engine does not take the request, or has no such model. error: it failed.
     garbage: its answer is no judgement.
     """
 
@@ -100,7 +103,9 @@ class Judge:
             raise JudgeFailed("unreachable") from None
         except httpx.HTTPError:
             raise JudgeFailed("error") from None
-        if response.status_code in (400, 413, 422):
+        if response.status_code in (400, 404, 413, 422):
+            # Its message may quote the text; that no such model is served is what the status tells.
+            log.warning("the judge's engine refuses", extra={"engine_status": response.status_code})
             raise JudgeFailed("refused")
         if response.status_code != httpx.codes.OK:
             raise JudgeFailed("error")

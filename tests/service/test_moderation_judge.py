@@ -93,7 +93,7 @@ def test_an_answer_that_is_no_judgement_is_a_failure(
     assert_degraded(deciding, "block", "garbage", "closed")
 
 
-@pytest.mark.parametrize(("status", "reason"), [(400, "refused"), (500, "error"), (503, "error")])
+@pytest.mark.parametrize(("status", "reason"), [(400, "refused"), (404, "refused"), (500, "error"), (503, "error")])
 def test_an_engine_that_refuses_or_fails_is_a_failure(
     deciding: ModerationProcess, engine: FakeEngine, status: int, reason: str
 ) -> None:
