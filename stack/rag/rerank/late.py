@@ -42,7 +42,7 @@ def max_sim(query: np.ndarray, passages: Sequence[np.ndarray]) -> np.ndarray:
 
     `query`: float16[q, dimension]; `passages`: k arrays float16[tokens, dimension], none empty; rows of length 1.
     """
-    stacked = np.concatenate(passages).astype(np.float32)
-    similar = stacked @ query.astype(np.float32).T
-    starts = np.cumsum([0, *(len(passage) for passage in passages[:-1])])
-    return np.maximum.reduceat(similar, starts, axis=0).mean(axis=1)
+    turned = np.ascontiguousarray(query.astype(np.float32).T)
+    # One passage after the other: a copy of the whole pool in float32 would leave the processor's cache.
+    nearest = [(passage.astype(np.float32) @ turned).max(axis=0) for passage in passages]
+    return np.array(nearest, np.float32).mean(axis=1)
