@@ -122,7 +122,7 @@ class Cost(Settings):
     id: str
     title: str
     query: str
-    op: Literal["<="] = "<="
+    op: Literal["<=", ">="] = "<="
     ratio_to_healthy: float = Field(gt=0)
 
 

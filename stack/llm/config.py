@@ -29,11 +29,16 @@ class Model(Settings):
     path: Path = Field(description="model folder with its manifest; relative to the configuration file")
     served_name: str = Field("smollm2-135m-instruct", description="the name that requests use")
     canaries: Path | None = Field(None, description="reference answers; None takes those of this model")
-    adapters: dict[Name, Path] = Field(
+
+
+class Adapters(Settings):
+    """LoRA adapters, served beside the model. They cost time in every request, the more the higher their rank."""
+
+    modules: dict[Name, Path] = Field(
         default_factory=dict,
-        description="LoRA adapters by the name that requests use; folders, relative to the configuration file",
+        description="folders by the name that requests use; relative to the configuration file",
     )
-    adapter_rank: Literal[1, 8, 16, 32, 64] = Field(8, description="largest rank of an adapter; each rank costs time")
+    rank: Literal[1, 8, 16, 32, 64] = Field(8, description="the largest rank of an adapter")
 
 
 class Engine(Settings):
@@ -82,6 +87,7 @@ class LLMConfig(Settings):
     schema_: Literal[1] = Field(1, alias="schema")
     listen: Listen = Protected(Listen())
     model: Model = Protected()
+    adapters: Adapters = Adapters()
     engine: Engine = Engine()
     process: Process = Process()
 
@@ -97,16 +103,15 @@ class LLMConfig(Settings):
             "generation_config": "vllm",  # sampling defaults come from the gateway alone
             "disable_uvicorn_access_log": True,
         }
-        if self.model.adapters:
-            # Costs every request, with an adapter or without: not switched on for nothing.
+        if self.adapters.modules:
             flags |= {
                 "enable_lora": True,
-                "max_loras": len(self.model.adapters),
-                "max_lora_rank": self.model.adapter_rank,
+                "max_loras": len(self.adapters.modules),
+                "max_lora_rank": self.adapters.rank,
             }
         words = [part for name, value in flags.items() for part in _flag(name.replace("_", "-"), value)]
-        if self.model.adapters:
-            words += ["--lora-modules", *(f"{name}={folder / path}" for name, path in self.model.adapters.items())]
+        if self.adapters.modules:
+            words += ["--lora-modules", *(f"{name}={folder / path}" for name, path in self.adapters.modules.items())]
         return [*words, "--custom-histogram-buckets", _buckets()]
 
 

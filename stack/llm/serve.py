@@ -53,9 +53,9 @@ class Readiness:
 
 def require_adapters(config: LLMConfig, folder: Path) -> None:
     """Raises ModelError for an adapter that is not there: vLLM would say so half a minute later."""
-    for name, path in config.model.adapters.items():
+    for name, path in config.adapters.modules.items():
         if not (folder / path / "adapter_config.json").is_file():
-            raise ModelError(f"adapter {name}: {folder / path} holds no adapter_config.json; correct model.adapters")
+            raise ModelError(f"adapter {name}: {folder / path} holds no adapter_config.json; correct adapters.modules")
 
 
 def serve_readiness(readiness: Readiness, host: str, port: int) -> ThreadingHTTPServer:

@@ -141,13 +141,13 @@ def test_without_adapters_nothing_of_them_is_switched_on():
 
 
 def test_adapters_are_served_under_their_names():
-    given = flags(config(model={"path": "weights", "adapters": {"moderator": "../judge"}, "adapter_rank": 1}))
+    given = flags(config(adapters={"modules": {"moderator": "../judge"}, "rank": 1}))
     assert given["--enable-lora"] is None
     assert (given["--max-loras"], given["--max-lora-rank"]) == ("1", "1")
     assert given["--lora-modules"] == "moderator=/srv/run/applied/../judge"
 
 
 def test_an_adapter_that_is_not_there_is_named_before_the_engine_starts(tmp_path):
-    made = config(model={"path": "weights", "adapters": {"moderator": "nowhere"}})
+    made = config(adapters={"modules": {"moderator": "nowhere"}})
     with pytest.raises(ModelError, match=r"adapter moderator: .*nowhere holds no adapter_config\.json"):
         require_adapters(made, tmp_path)
