@@ -1,5 +1,6 @@
 """Chunks fit the encoder, lose no word, cut no word, and come out the same each time."""
 
+import hypothesis
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -82,6 +83,7 @@ texts = st.lists(
 ).map(" ".join)
 
 
+@hypothesis.settings(deadline=None)
 @given(texts, st.integers(16, 24), st.integers(0, 8), st.booleans())
 def test_chunks_are_pieces_of_the_text_that_fit_and_leave_nothing_out(text, most, overlap, by_headings):
     chosen = settings(max_tokens=most, overlap_tokens=overlap, by_headings=by_headings)

@@ -1,5 +1,6 @@
 """Fusion: two lists into one by ranks or by scores, and each list alone."""
 
+import hypothesis
 import numpy as np
 import pytest
 from hypothesis import given
@@ -72,6 +73,7 @@ lists = st.dictionaries(st.integers(0, 30), st.floats(-5, 50, width=32), max_siz
 fusions = st.sampled_from([RrfFusion(kind="rrf"), RrfFusion(kind="rrf", k=0), weighted(0.3), weighted(0.9, "none")])
 
 
+@hypothesis.settings(deadline=None)
 @given(fusions, lists, lists, st.integers(0, 40))
 def test_the_result_is_a_ranked_list_of_rows_that_were_found(settings, sparse, dense, depth):
     fused = fuse(settings, sparse, dense, depth)
@@ -82,6 +84,7 @@ def test_the_result_is_a_ranked_list_of_rows_that_were_found(settings, sparse, d
     assert keys == sorted(keys)
 
 
+@hypothesis.settings(deadline=None)
 @given(fusions, lists, lists)
 def test_a_shorter_list_is_the_beginning_of_a_longer_one(settings, sparse, dense):
     whole = fuse(settings, sparse, dense, 100)

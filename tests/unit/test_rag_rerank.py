@@ -1,5 +1,6 @@
 """Reranking: what is mixed with what, what stays below the pool, and when the first stage keeps the last word."""
 
+import hypothesis
 import numpy as np
 import onnx
 import pytest
@@ -64,6 +65,7 @@ def test_out_of_time_is_told_not_hidden():
         Prefers({0: 1.0}, timeout_seconds=1e-9).rerank("q", first(1.0), [""])
 
 
+@hypothesis.settings(deadline=None)
 @given(st.lists(st.floats(0, 1, width=32), max_size=12), st.integers(1, 15), st.floats(0, 1), st.data())
 def test_reranking_keeps_every_row_once_and_sorts_by_score(scores, pool, weight, data):
     table = data.draw(st.lists(st.floats(-9, 9, width=32), min_size=len(scores), max_size=len(scores)))

@@ -2,6 +2,7 @@
 
 import json
 
+import hypothesis
 import numpy as np
 import pytest
 from hypothesis import given
@@ -138,6 +139,7 @@ def test_texts_without_a_term_make_no_index(kind, texts):
 words = st.sampled_from(["cat", "dog", "mat", "storm", "ran", "sat"])
 
 
+@hypothesis.settings(deadline=None)
 @given(st.lists(st.lists(words, max_size=6).map(" ".join), min_size=1, max_size=12), st.data())
 def test_a_filtered_search_is_the_unfiltered_one_without_what_is_not_allowed(texts, data):
     allowed = np.array(data.draw(st.lists(st.booleans(), min_size=len(texts), max_size=len(texts))))
