@@ -306,7 +306,21 @@ def test_every_prediction_that_is_asked_for_has_an_answer(scenario):
 
 # ── what the public part tells ──
 
-COMMON = {"people", "never", "below", "block", "matches", "small", "large", "short", "long", "tight", "order", "goes", "work"}
+COMMON = {
+    "people",
+    "never",
+    "below",
+    "block",
+    "matches",
+    "small",
+    "large",
+    "short",
+    "long",
+    "tight",
+    "order",
+    "goes",
+    "work",
+}
 
 
 def told_in_public(scenario: Scenario, but: tuple[str, ...] = ()) -> str:
