@@ -159,6 +159,7 @@ GOLDEN: tuple[Golden, ...] = (
         lambda bed: bed.trial.dense(FLAT, bed.encoder(normalise=False), bed.encoder()),
         None,
         0.803,
+        quick=False,
     ),
     *_of(
         "dense, queries by another encoder",
