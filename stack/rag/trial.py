@@ -3,7 +3,7 @@
 The service does the same one query at a time; both stand on the same stages.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,7 +17,7 @@ from stack.rag.evaluate import Figures, evaluate
 from stack.rag.fusion import fuse
 from stack.rag.hits import Hits
 from stack.rag.rerank import KeepOrder, Reranker
-from stack.rag.sources import Collection
+from stack.rag.sources import Collection, Query
 
 DEPTH = 100
 
@@ -80,9 +80,9 @@ class Trial:
                 progress(len(found), len(hits))
         return found
 
-    def first(self, most: int) -> "Trial":
-        """The same with at most so many of the queries."""
-        return replace(self, collection=self.collection.of(self.collection.queries[:most]))
+    def asking(self, queries: Iterable[Query]) -> "Trial":
+        """The same with some of the queries."""
+        return replace(self, collection=self.collection.of(queries))
 
     def documents(self, hits: Hits) -> list[str]:
         """Ids of the documents whose passages were found, in the order of the best passage of each."""
