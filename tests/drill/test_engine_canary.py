@@ -53,6 +53,8 @@ class Launcher:
         config["listen"] |= {"port": self.port, "ready_port": self.ready_port}
         config["model"]["path"] = str(model)
         config["engine"] |= engine
+        modules = config["adapters"]["modules"]
+        config["adapters"]["modules"] = {name: str(ROOT / "stack/config" / path) for name, path in modules.items()}
         (folder / "llm.yaml").write_text(yaml.safe_dump(config))
         self.log = folder / "llm.log"
         with self.log.open("wb") as log:
