@@ -48,7 +48,9 @@ def test_a_text_that_grows_beyond_the_limit_is_told_to_be_cut() -> None:
 
 
 def test_tier_2_gives_a_calibrated_score_and_a_category_to_what_is_not_clearly_allowed() -> None:
-    settings = config(tier2={"classifier": {"kind": "hatesonar", "data": "../../.cache/data"}})
+    calibration = {"kind": "platt", "slope": 1.874, "offset": 0.0116}  # of this classifier
+    classifier = {"kind": "hatesonar", "data": "../../.cache/data"}
+    settings = config(tier2={"classifier": classifier, "calibration": calibration})
     tier2 = load_tier2(settings, Policy(settings), CONFIGS)
     kind, crude = tier2.score_all(["what a lovely afternoon", "come and suck my dick, bitch"])
     assert kind.score < settings.band.low < crude.score
