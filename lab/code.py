@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lab.paths import ROOT
 
-SUFFIXES = {".py", ".yaml", ".yml", ".json", ".lock"}
+SUFFIXES = {".py", ".yaml", ".yml", ".json", ".lock", ".npz", ".safetensors", ".onnx"}
 
 
 def code_digest(services: Iterable[str]) -> str:

@@ -166,7 +166,10 @@ def wait_ready(run: Run, progress: Progress, services: Iterable[str] | None = No
     for name in ("prometheus", *run.info.services) if services is None else services:
         url, limit = _readiness(run, name)
         begun = time.monotonic()
-        while (reason := _unready(url)) is not None:
+        while (problem := _unready(url)) is not None:
+            reason, final = problem
+            if final:
+                raise RunError(f"{name} cannot become ready: {reason}")
             waited = time.monotonic() - begun
             state = next((p for p in control.processes(run) if p.name == name), None)
             log = run.logs / f"{name}.log"
@@ -194,18 +197,19 @@ def _readiness(run: Run, name: str) -> tuple[str, float]:
     return f"http://127.0.0.1:{run.ports.all()[service.ready_port]}/readyz", service.ready_seconds
 
 
-def _unready(url: str) -> str | None:
-    """None when ready; else the reasons that the service itself gives, which may be none."""
+def _unready(url: str) -> tuple[str, bool] | None:
+    """None when ready; else the reasons that the service itself gives, if any, and whether it will stay so."""
     try:
         answer = httpx.get(url, timeout=2, trust_env=False)
     except httpx.HTTPError:
-        return ""
+        return "", False
     if answer.status_code == 200:
         return None
     try:
-        return "; ".join(answer.json()["reasons"])
+        told = answer.json()
+        return "; ".join(told["reasons"]), bool(told.get("final"))
     except (ValueError, KeyError, TypeError):
-        return ""
+        return "", False
 
 
 def apply(run: Run, progress: Progress) -> list[str]:

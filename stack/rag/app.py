@@ -55,6 +55,7 @@ def create_app(config: RagConfig, folder: Path) -> FastAPI:
         metrics=metrics,
         registry=metrics.registry,
         ready=lambda: service.keeper.reasons,
+        final=lambda: service.keeper.stuck,
         lifespan=running,
     )
     app.include_router(reading_routes(service))

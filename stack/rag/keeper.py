@@ -48,6 +48,11 @@ class Keeper:
         """Why not every collection can be searched."""
         return [reason for live in self._collections.values() if (reason := live.reason)]
 
+    @property
+    def stuck(self) -> bool:
+        """Whether a collection cannot be searched until something is changed."""
+        return any(live.reason and not live.passing for live in self._collections.values())
+
     def build(self, name: str, slot: Slot) -> None:
         """Build an index in the background. Raises TooMany while another build of the service runs; RetrievalError."""
         live = self._collections[name]

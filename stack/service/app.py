@@ -35,6 +35,8 @@ class Health(BaseModel):
 class Ready(BaseModel):
     ready: bool
     reasons: list[str]
+    final: bool
+    """Waiting will not make it ready: something has to be changed first."""
 
 
 def create_service(
@@ -45,11 +47,13 @@ def create_service(
     metrics: RequestMetrics,
     registry: CollectorRegistry,
     ready: Callable[[], list[str]],
+    final: Callable[[], bool] = lambda: False,
     lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] | None = None,
 ) -> FastAPI:
     """An application to which a service adds its routes.
 
-    `ready` gives the reasons why the service cannot serve, none when it can. Routes raise ServiceErrors, which are
+    `ready` gives the reasons why the service cannot serve, none when it can; `final` tells whether to wait for it is
+    in vain. Routes raise ServiceErrors, which are
     answered in OpenAI's shape; what a request lacks is answered by 400, not by FastAPI's 422.
     """
     app = FastAPI(
@@ -66,12 +70,14 @@ def create_service(
             HTTPException: _http_error,
         },
     )
-    _add_machine_routes(app, registry, ready)
+    _add_machine_routes(app, registry, ready, final)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
 
 
-def _add_machine_routes(app: FastAPI, registry: CollectorRegistry, ready: Callable[[], list[str]]) -> None:
+def _add_machine_routes(
+    app: FastAPI, registry: CollectorRegistry, ready: Callable[[], list[str]], final: Callable[[], bool]
+) -> None:
     @app.get("/healthz")
     async def healthz() -> Health:
         """200 while the process serves."""
@@ -82,7 +88,7 @@ def _add_machine_routes(app: FastAPI, registry: CollectorRegistry, ready: Callab
         """200 while requests can be served, else 503 with the reasons."""
         reasons = ready()
         response.status_code = 503 if reasons else 200
-        return Ready(ready=not reasons, reasons=reasons)
+        return Ready(ready=not reasons, reasons=reasons, final=bool(reasons) and final())
 
     @app.get("/metrics", response_class=PlainTextResponse)
     async def exposition() -> Response:

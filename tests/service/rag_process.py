@@ -88,8 +88,11 @@ class RagProcess(GatewayProcess):
     def switch(self, slot: str) -> httpx.Response:
         return self.operate("POST", "/v1/collections/books/active", {"slot": slot})
 
+    def readiness(self) -> dict[str, Any]:
+        return httpx.get(f"{self.url}/readyz", trust_env=False).json()
+
     def reasons(self) -> list[str]:
-        return httpx.get(f"{self.url}/readyz", trust_env=False).json()["reasons"]
+        return self.readiness()["reasons"]
 
     def stop(self) -> None:
         self.process.terminate()

@@ -158,6 +158,8 @@ def test_killed_while_building_the_next_start_goes_on(start_rag: StartRag, tmp_p
         ready=False, folder=rag.config_file.parent, storage={"vectors": str(tmp_path)}, collections={"books": books}
     )
 
+    assert not again.readiness()["final"], "it will be ready by itself"
+
     def first_told() -> str | None:
         return next((reason for reason in again.reasons() if "passages" in reason), None)
 
@@ -194,6 +196,7 @@ def test_queries_of_another_model_are_refused_unless_nobody_is_to_look(start_rag
     rag = start_rag(ready=False, encoders={"other": OTHER_ENCODER}, collections={"books": {"query": query}})
     (reason,) = wait_until(lambda: [r for r in rag.reasons() if "does not fit" in r], "a reason", 30)
     assert "query.encoder 'other' is another model than 'minilm'" in reason
+    assert rag.readiness()["final"], "to wait for it is in vain"
     rag.stop()
     books = {"query": query, "manifest_checks": {"encoder": "ignore"}}
     rag = start_rag(folder=rag.config_file.parent, encoders={"other": OTHER_ENCODER}, collections={"books": books})

@@ -102,10 +102,11 @@ async def test_the_request_id_of_the_caller_is_kept(client: httpx.AsyncClient) -
 
 
 async def test_readiness_tells_the_reasons(client: httpx.AsyncClient, reasons: list[str]) -> None:
-    assert (await client.get("/readyz")).json() == {"ready": True, "reasons": []}
+    assert (await client.get("/readyz")).json() == {"ready": True, "reasons": [], "final": False}
     reasons.append("no index yet")
     answer = await client.get("/readyz")
     assert (answer.status_code, answer.json()["reasons"]) == (503, ["no index yet"])
+    assert answer.json()["final"] is False, "no service says so by itself"
 
 
 async def test_requests_are_counted_by_the_routes_template(client: httpx.AsyncClient) -> None:

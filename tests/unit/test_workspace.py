@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from handmade import a_run
 from hypothesis import example, given, settings
@@ -299,6 +300,13 @@ def run(tmp_path: Path, configs: Configs, monkeypatch: pytest.MonkeyPatch) -> Ru
     monkeypatch.setattr(drill.control, "restart", restart)
     monkeypatch.setattr(drill, "wait_ready", lambda *_: None)
     return run
+
+
+def test_a_service_that_says_that_waiting_is_in_vain_is_not_waited_for(tmp_path, monkeypatch):
+    told = {"ready": False, "reasons": ["books: index blue does not fit"], "final": True}
+    monkeypatch.setattr(drill.httpx, "get", lambda *_, **__: httpx.Response(503, json=told))
+    with pytest.raises(RunError, match="gateway cannot become ready: books: index blue does not fit"):
+        drill.wait_ready(a_run(tmp_path / "run"), print, ["gateway"])
 
 
 def edit(run: Run, path: str, value: Any, service: str = "llm") -> None:
