@@ -1,37 +1,24 @@
 """`lab`: start a drill, look at it, change it, have it graded."""
 
-import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import wraps
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from lab import calibrate, doctor, drill, proof, proof_tables, report, views, workspace
+from lab import calibrate, cli_eval, doctor, drill, proof, proof_tables, report, views, workspace
 from lab.check import check as run_check
 from lab.grade import Verdict
-from lab.paths import ToolMissing
-from lab.prometheus import PrometheusUnreachable
-from lab.promql import QueryError
-from lab.recording import RecordingError
 from lab.run import Run, RunError, current, exclusive
 from lab.runtime import control
 from lab.scenario import SERVICES, Scenario, all_ids, find
-from loadtests import LoadError
-from stack.settings import ConfigError
+from lab.terminal import FAIL, PASS, USAGE, Json, console, emit, errors, fail, guarded, progress
 
-PASS, FAIL, USAGE, CANNOT_GRADE = 0, 1, 2, 3
+CANNOT_GRADE = 3
 EXIT_CODES: dict[Verdict, int] = {"pass": PASS, "fail": FAIL, "cannot_grade": CANNOT_GRADE}
-EXPECTED = (
-    ConfigError, RunError, LoadError, ToolMissing, PrometheusUnreachable, QueryError, RecordingError
-)  # fmt: skip
-SCHEMA = 1
 OTHER_LOGS = ("prometheus", "load", "supervisord")
 
 HELP = """Practise the design of production LLM systems on a real stack.
@@ -43,50 +30,14 @@ Exit codes: 0 done, or the check passed; 1 the check failed, or something could 
 configuration that is refused; 3 the check cannot be graded."""
 
 app = typer.Typer(help=HELP, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-# Where nobody looks at a terminal, lines stay whole: addresses, queries and differences are copied from there.
-console = Console(highlight=False, width=None if sys.stdout.isatty() else 1000)
-errors = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 1000)
-
-Json = Annotated[bool, typer.Option("--json", help="print one JSON object with schema_version, nothing else")]
+app.add_typer(cli_eval.app, name="eval")
 ScenarioId = Annotated[str, typer.Argument(help="a scenario of `lab list`", metavar="ID")]
 Service = Annotated[str, typer.Argument(help=f"one of {', '.join((*SERVICES, *OTHER_LOGS))}")]
 
 
 def command(function: Callable[..., None]) -> Callable[..., None]:
     """Register a command whose expected errors end in one clear message instead of a traceback."""
-
-    @app.command()
-    @wraps(function)
-    def wrapped(*args: Any, **kwargs: Any) -> None:
-        try:
-            function(*args, **kwargs)
-        except EXPECTED as problem:
-            fail(str(problem), USAGE if isinstance(problem, ConfigError | report.WrongAnswer) else FAIL)
-        except KeyboardInterrupt:
-            fail("interrupted", 130)
-
-    return wrapped
-
-
-def fail(message: str, code: int) -> NoReturn:
-    errors.print(f"[red]error:[/] {views.plain(message)}")
-    raise typer.Exit(code)
-
-
-def emit(payload: dict[str, Any]) -> None:
-    print(json.dumps({"schema_version": SCHEMA, **payload}, indent=1))
-
-
-@contextmanager
-def progress(quiet: bool = False) -> Iterator[drill.Progress]:
-    """One line that changes on a terminal; a plain line for each new step elsewhere."""
-    if quiet:
-        yield lambda text: None
-    elif errors.is_terminal:
-        with errors.status("…") as status:
-            yield lambda text: status.update(views.plain(text))
-    else:
-        yield views.Steps(lambda line: print(line, file=sys.stderr, flush=True))
+    return app.command()(guarded()(function))
 
 
 def running() -> tuple[Run, Scenario]:

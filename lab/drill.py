@@ -20,7 +20,7 @@ from lab.run import CURRENT, Run, RunError, RunInfo, create, current, new_id, se
 from lab.runtime import control
 from lab.runtime.services import SERVICES
 from lab.scenario import Load, Scenario, Symptom
-from loadtests.plan import Plan, materialise
+from loadtests.plan import MAX_REQUESTS, Plan, materialise
 
 Progress = Callable[[str], None]
 Configs = Mapping[str, dict[str, Any]]
@@ -28,6 +28,7 @@ Configs = Mapping[str, dict[str, Any]]
 PORT_BASES, PORTS = range(8100, 9100, 10), 7
 ENOUGH = 1.5
 PROMETHEUS_SECONDS = 20
+LONGEST_SECONDS = 6 * 3600
 
 
 def start(
@@ -44,24 +45,42 @@ def start(
     A drill needs the machine's `capacity` in requests/s for its practice load. When something goes wrong, nothing is
     left running.
     """
+    public = scenario.public
+    time_box = public.time_box_minutes * 60 if purpose == "drill" else LONGEST_SECONDS
+    run = prepare(
+        public.services,
+        configs,
+        purpose=purpose,
+        scenario=scenario.id,
+        digest=scenario.digest,
+        practice=described(public.load.practice, capacity) if capacity else "",
+        time_box_seconds=time_box,
+        port_base=port_base,
+    )
+    if capacity:
+        practice_plan(public.load.practice, capacity, time_box).write(run.folder / "load/practice/plan.jsonl")
+    bring_up(run, progress, lambda: state.restore(run, scenario, progress))
+    return run
+
+
+def prepare(services: tuple[str, ...], configs: Configs, *, port_base: int | None = None, **info: Any) -> Run:
+    """The folder of a new run with its configuration and keys; nothing runs yet. `info`: other fields of RunInfo.
+
+    Raises RunError and ConfigError.
+    """
     refuse_second_run()
     run_id = new_id()
-    public = scenario.public
     run = create(
         RunInfo(
             schema=1,
             run_id=run_id,
-            purpose=purpose,
-            scenario=scenario.id,
-            digest=scenario.digest,
-            services=public.services,
-            code=code_digest(public.services),
+            services=services,
+            code=code_digest(services),
             port_base=port_base if port_base is not None else free_base(),
             socket=str(Path(os.environ.get("XDG_RUNTIME_DIR", "/tmp")) / f"lab-{run_id}.sock"),
-            practice=described(public.load.practice, capacity) if capacity else "",
-            time_box_seconds=public.time_box_minutes * 60 if purpose == "drill" else 6 * 3600,
             started=time.time(),
             versions={name: version(name) for name in ("llm-design-lab", "starlette", "locust", "prometheus-client")},
+            **info,
         )
     )
     refuse_taken_ports(run)
@@ -70,20 +89,22 @@ def start(
     for folder in (run.workspace, run.applied):
         workspace.write(placed, folder)
     (run.folder / "original.json").write_text(json.dumps(placed))
-    workspace.make_keys(workspace.tenants(configs) | workspace.tenants(workspace.defaults(public.services)), run)
-    if capacity:
-        plan = practice_plan(public.load.practice, capacity, run.info.time_box_seconds)
-        plan.write(run.folder / "load/practice/plan.jsonl")
+    workspace.make_keys(workspace.tenants(configs) | workspace.tenants(workspace.defaults(services)), run)
+    return run
+
+
+def bring_up(run: Run, progress: Progress, restore: Callable[[], None] = lambda: None) -> None:
+    """Start the services of a prepared run, once `restore` has made the state that they begin with, until they are
+    ready. Raises RunError; nothing is left running then."""
     set_current(run)
-    run.event("started", purpose=purpose)
+    run.event("started", purpose=run.info.purpose)
     try:
-        state.restore(run, scenario, progress)
-        control.start_supervisor(run, detached=purpose == "drill")
+        restore()
+        control.start_supervisor(run, detached=run.info.purpose == "drill")
         wait_ready(run, progress)
     except BaseException:
         abort(run)
         raise
-    return run
 
 
 def rate(load: Load, capacity: float) -> float:
@@ -99,11 +120,12 @@ def described(load: Load, capacity: float) -> str:
 
 
 def practice_plan(load: Load, capacity: float, seconds: float) -> Plan:
-    """The materialised practice load of a drill of `seconds`."""
+    """The materialised practice load of a drill of `seconds`; it ends before where a plan cannot hold more."""
     if load.unit == "in flight":
         enough = ENOUGH * capacity  # requests/s that callers who wait cannot use up
         return plan_for(load, enough, seconds, mode="closed", concurrency=round(load.rate))
-    return plan_for(load, rate(load, capacity), seconds)
+    requests_per_second = rate(load, capacity)
+    return plan_for(load, requests_per_second, min(seconds, 0.98 * MAX_REQUESTS / requests_per_second))
 
 
 def plan_for(load: Load, rate: float, seconds: float | None = None, **more: Any) -> Plan:

@@ -79,8 +79,8 @@ class RunInfo:
 
     schema: int
     run_id: str
-    purpose: str  # "drill", "baseline" or "proof"
-    scenario: str
+    purpose: str  # "drill", "baseline", "proof" or "evaluation"
+    scenario: str  # empty for an evaluation
     digest: str  # of the scenario
     services: tuple[str, ...]  # what runs, in the order in which it is waited for
     code: str  # digest of the services' code and the lock files

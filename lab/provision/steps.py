@@ -209,7 +209,7 @@ STEPS = (
             "stack/moderation/training/traffic.py",
         ),
         gigabytes=0.1,
-        after=("data",),
+        after=("lab", "data"),
     ),
     Step(
         name="model",

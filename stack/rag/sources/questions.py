@@ -27,6 +27,17 @@ def pubmedqa(data: Path) -> Collection:
     return _collection("pubmedqa", data, *PUBMEDQA)
 
 
+def answers(name: str, data: Path) -> dict[str, str | bool]:
+    """The known answers of `boolq` (yes or no) and `disflqa` (words of the passage), by query id."""
+    file = {"boolq": BOOLQ, "disflqa": DISFLQA}.get(name)
+    found: dict[str, str | bool] = {}
+    for where, record in _records(data / file) if file else ():
+        question, passage, answer = (_text(record, key, where) for key in ("question", "passage", "answer"))
+        key = query_id(name, question, document_id(name, passage))
+        found[key] = answer == "True" if name == "boolq" else answer
+    return found
+
+
 def _collection(name: str, data: Path, *files: str) -> Collection:
     """A passage that several questions share is one document; the same question about it is one query."""
     documents: dict[str, Document] = {}

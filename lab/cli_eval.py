@@ -1,0 +1,203 @@
+"""`lab eval`: does a release answer worse than the one before?"""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from lab import doctor
+from lab.run import exclusive
+from lab.terminal import FAIL, PASS, USAGE, Json, console, emit, fail, guarded, progress
+from stack.evals.errors import TrackingFailed
+from stack.evals.suite import Mode, Named, load_suites
+
+if TYPE_CHECKING:
+    from stack.evals.gate import Verdict
+    from stack.evals.results import Results
+
+CANNOT_JUDGE = 3
+HELP = """Evaluate a release: run suites of examples against it, compare with the baseline, say whether it may ship.
+
+  lab eval run --quick                       the stack as it is configured
+  lab eval run --quick --change change.yaml  with a change: {rag: {prompt: {context_tokens: 64}}}
+
+Exit codes: 0 nothing is worse (or a warning only); 1 blocked; 2 a suite, a change or a command line is wrong; 3 it
+cannot be judged: no baseline, the release does not start, a run is damaged."""
+
+app = typer.Typer(help=HELP, no_args_is_help=True)
+
+Quick = Annotated[bool, typer.Option("--quick/--full", help="the small sizes of the suites, or all of them")]
+Suites = Annotated[list[str] | None, typer.Option("--suite", help="only this suite; may be given several times")]
+Changes = Annotated[
+    list[Path] | None,
+    typer.Option("--change", help="a YAML file {service: merge patch} over stack/config; may be given several times"),
+]
+Label = Annotated[str, typer.Option(help="what the run is called in reports: a branch, a pull request")]
+Track = Annotated[
+    str | None,
+    typer.Option(help="MLflow's tracking URL; default: a SQLite file under runs/; 'off' records nothing",
+                 envvar="MLFLOW_TRACKING_URI"),
+]  # fmt: skip
+
+
+@app.command()
+@guarded(CANNOT_JUDGE)
+def run(
+    quick: Quick = True, suite: Suites = None, change: Changes = None, label: Label = "", track: Track = None,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Start the release, run the suites, compare with the baseline, and say whether it may ship."""
+    from lab import evaluation  # takes a second: not for --help
+
+    mode = _mode(quick)
+    suites = load_suites(suite)
+    with exclusive("evaluate"), progress(as_json) as tell:
+        doctor.require_setup()
+        release = evaluation.release(suites, change or (), label)
+        results, verdicts = evaluation.evaluate(suites, mode, release, tell)
+    _record(results, verdicts, track)
+    _show(results, verdicts, as_json)
+
+
+@app.command(name="baseline")
+@guarded(CANNOT_JUDGE)
+def baseline_(quick: Quick = True, suite: Suites = None, as_json: Json = False) -> None:
+    """Run the suites against the stack as it is, and store the scores as what releases are compared with."""
+    from lab import evaluation
+    from stack.evals import baseline
+
+    mode = _mode(quick)
+    suites = load_suites(suite)
+    with exclusive("evaluate"), progress(as_json) as tell:
+        doctor.require_setup()
+        release = evaluation.release(suites, label="baseline")
+        results, _ = evaluation.evaluate(suites, mode, release, tell, against_baseline=False)
+    manifest = results.manifest()
+    for one in suites:
+        rows = results.rows(one.name)
+        failed = [row for row in rows.values() if row.error is not None]
+        if failed:
+            fail(f"{one.name}: {len(failed)} of {len(rows)} examples failed, the first: {failed[0].error}; a baseline "
+                 "has no failures", CANNOT_JUDGE)  # fmt: skip
+        made = baseline.make(one, mode, vars(manifest.identity), manifest.machine, time.time(), rows)
+        console.print(f"{one.name}: {len(rows)} examples in {baseline.write(made)}")
+
+
+@app.command()
+@guarded(CANNOT_JUDGE)
+def compare(
+    run_id: Annotated[str | None, typer.Argument(metavar="RUN", help="of `lab eval history`")] = None,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Compare a run that was made before with the baseline as it is now. Nothing is started."""
+    from lab import evaluation
+    from stack.evals import baseline, report
+    from stack.evals.gate import judge_suite
+
+    runs = {results.folder.name: results for results in evaluation.finished_runs()}
+    if not runs:
+        fail("there is no finished run; make one: lab eval run --quick", CANNOT_JUDGE)
+    if run_id is not None and run_id not in runs:
+        fail(f"no finished run '{run_id}'; `lab eval history` lists them", USAGE)
+    results = runs[run_id or max(runs)]
+    manifest = results.manifest()
+    suites = load_suites(manifest.suites)
+    verdicts = [
+        judge_suite(suite, results.rows(suite.name), baseline.read(suite, manifest.mode)) for suite in suites
+    ]  # fmt: skip
+    report.write_all(results.folder, manifest, verdicts)
+    _show(results, verdicts, as_json)
+
+
+@app.command()
+@guarded(CANNOT_JUDGE)
+def history(as_json: Json = False) -> None:
+    """The runs that came to their end."""
+    from lab import evaluation
+
+    manifests = [results.manifest() for results in evaluation.finished_runs()]
+    if as_json:
+        emit({"runs": [{"run": one.run_id, "label": one.label, "mode": one.mode, "started": one.started,
+                        "suites": list(one.suites)} for one in manifests]})  # fmt: skip
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for head in ("run", "when", "took", "mode", "label", "suites"):
+        table.add_column(head)
+    for one in manifests:
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(one.started))
+        took = f"{(one.finished or one.started) - one.started:.0f} s"
+        table.add_row(one.run_id, when, took, one.mode, one.label, ", ".join(one.suites))
+    console.print(table if manifests else "No run yet: lab eval run --quick")
+
+
+@app.command()
+@guarded(CANNOT_JUDGE)
+def suites(as_json: Json = False) -> None:
+    """What is evaluated: each suite with its size and what it looks after."""
+    found: list[Named] = load_suites()
+    if as_json:
+        emit(
+            {"suites": [{"suite": one.name, "hash": one.hash, **one.suite.model_dump(by_alias=True)} for one in found]}
+        )
+        return
+    for one in found:
+        sizes = ", ".join(f"{mode} {size}" for mode, size in one.suite.examples.items())
+        console.print(
+            f"[bold]{one.name}[/]  {one.suite.about}\n  {sizes} of each part; {', '.join(one.suite.metrics)}\n"
+        )
+
+
+@app.command()
+@guarded(CANNOT_JUDGE)
+def faults(
+    only: Annotated[list[str] | None, typer.Option(help="only this fault; may be given several times")] = None,
+    rounds: Annotated[int, typer.Option(min=0, help="runs without a fault before")] = 1,
+    quick: Quick = True,
+    show: Annotated[bool, typer.Option("--show", help="run nothing, print the table of what was found before")] = False,
+) -> None:
+    """Run every known fault through the gate, and tell which suite catches it."""
+    from lab import fault_table
+
+    found = fault_table.stored()
+    if not show:
+        with exclusive("evaluate"), progress() as tell:
+            doctor.require_setup()
+            found = fault_table.run(only, _mode(quick), rounds, tell)
+    print(fault_table.table(found))
+    raise typer.Exit(PASS if all(one.right for one in found) else FAIL)
+
+
+def _mode(quick: bool) -> Mode:
+    return "quick" if quick else "full"
+
+
+def _record(results: "Results", verdicts: "list[Verdict]", url: str | None) -> None:
+    """In MLflow; a verdict stands without its record."""
+    from lab import evaluation
+    from stack.evals import tracking
+
+    if url == "off":
+        return
+    store = evaluation.EVALUATIONS / "mlflow"
+    store.mkdir(parents=True, exist_ok=True)
+    try:
+        tracking.record(results, verdicts, url or f"sqlite:///{store / 'mlflow.sqlite'}", store / "artifacts")
+    except TrackingFailed as problem:
+        console.print(f"[yellow]warning:[/] {problem}")
+
+
+def _show(results: "Results", verdicts: "list[Verdict]", as_json: bool) -> None:
+    from lab import evaluation
+    from stack.evals import report
+
+    if as_json:
+        emit(evaluation.as_dict(results, verdicts))
+    else:
+        console.print(report.table(verdicts))
+        for note in report.notes(verdicts):
+            console.print(f"  {note}", highlight=False)
+        console.print(f"\n[bold]{report.sentence(verdicts)}[/]")
+        console.print(f"Reports: {results.folder}/report.html, report.md, junit.xml")
+    raise typer.Exit(FAIL if report.outcome_of(verdicts) == "block" else PASS)

@@ -1,0 +1,256 @@
+"""Evaluates a release: its configuration is put into service, suites are run against it, the gate compares."""
+
+import hashlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+
+from lab import drill, workspace
+from lab.calibrate import machine
+from lab.code import code_digest
+from lab.drill import Configs, Progress
+from lab.paths import CACHE, ROOT, RUNS
+from lab.run import Run, RunError, new_id
+from lab.scenario import SERVICES
+from stack.evals import baseline, report
+from stack.evals import run as suites_run
+from stack.evals.gate import Verdict, judge_suite
+from stack.evals.results import Identity, Manifest, Results
+from stack.evals.stack_client import Addresses, Places
+from stack.evals.suite import Mode, Named
+from stack.lifeline import child_environment
+from stack.settings import ConfigError, read_yaml
+
+EVALUATIONS = RUNS / "evaluations"
+TENANT = "evals"
+PLACES = Places(CACHE / "data", CACHE / "documents")
+WEIGHTS = {".onnx", ".safetensors", ".npz"}
+WITHOUT_JUDGE_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Release:
+    """What is evaluated: the configuration of every service that its suites need."""
+
+    configs: Configs
+    label: str = ""
+
+
+def release(
+    suites: Sequence[Named], changes: Sequence[Path] = (), label: str = "", patches: Sequence[Mapping[str, Any]] = ()
+) -> Release:
+    """The default configuration of what `suites` need with `changes`, files of {service: merge patch}, and `patches`.
+
+    Collections that no suite asks about are left out: nothing has to build them. Raises ConfigError.
+    """
+    needed = {service for suite in suites for service in suite.suite.services}
+    configs = workspace.defaults([name for name in SERVICES if name in needed])
+    for patch in (*map(_change, changes), *patches):
+        configs = {name: workspace.merge_patch(config, patch.get(name, {})) for name, config in configs.items()}
+    if "rag" in configs:
+        asked = {collection for suite in suites for collection in suite.suite.collections}
+        unasked = {name: None for name in configs["rag"].get("collections", {}) if name not in asked}
+        configs["rag"] = workspace.merge_patch(configs["rag"], {"collections": unasked})
+    return Release(configs, label)
+
+
+def _change(path: Path) -> Mapping[str, Any]:
+    try:
+        patches = read_yaml(path.read_text(encoding="utf-8"), path.name)
+    except (OSError, UnicodeDecodeError) as problem:
+        raise ConfigError(path, [f"cannot read it: {problem}"]) from problem
+    if unknown := sorted(set(patches) - set(SERVICES)):
+        raise ConfigError(path, [f"{unknown[0]}: no service; a change has {', '.join(SERVICES)} at its top"])
+    return patches
+
+
+def identity(of: Release) -> Identity:
+    """What results of this release hold for."""
+    text = json.dumps(of.configs, sort_keys=True)
+    services = tuple(of.configs)
+    code = hashlib.sha256(f"{code_digest(services)} {code_digest(('evals',))}".encode()).hexdigest()
+    return Identity(hashlib.sha256(text.encode()).hexdigest(), code, _weights(of.configs))
+
+
+def _weights(configs: Configs) -> str:
+    """SHA-256 over the models that the configurations name."""
+    digest = hashlib.sha256()
+    for path in sorted({path for config in configs.values() for path in _paths(config)}):
+        files = sorted(path.rglob("*")) if path.is_dir() else [path]
+        for file in files:
+            if file.suffix in WEIGHTS:
+                digest.update(f"{file.name}\0{hashlib.sha256(file.read_bytes()).hexdigest()}\0".encode())
+    return digest.hexdigest()
+
+
+def _paths(config: Any) -> Iterator[Path]:
+    """Files and folders of models that a configuration names."""
+    if isinstance(config, Mapping):
+        for value in config.values():
+            yield from _paths(value)
+    elif isinstance(config, list | tuple):
+        for value in config:
+            yield from _paths(value)
+    elif isinstance(config, str) and config.startswith(workspace.UPWARDS):
+        path = ROOT / config.removeprefix(workspace.UPWARDS)
+        if path.suffix in WEIGHTS or "models" in path.parts:
+            yield path
+
+
+def evaluate(
+    suites: Sequence[Named], mode: Mode, of: Release, progress: Progress, *, against_baseline: bool = True
+) -> tuple[Results, list[Verdict]]:
+    """Run `suites` against the release and compare; a run that was cut off goes on.
+
+    Without `against_baseline` nothing is compared: the run becomes the baseline. Raises ConfigError, RunError,
+    NoBaseline, ResultsError, RetrievalError.
+    """
+    baselines = {suite.name: baseline.read(suite, mode) for suite in suites} if against_baseline else {}
+    manifest = Manifest(
+        1, new_id(), mode, {suite.name: suite.hash for suite in suites}, identity(of),
+        f"{machine()['cpu']}, {machine()['cores']} cores", time.time(), label=of.label,
+    )  # fmt: skip
+    results = Results.unfinished(EVALUATIONS, manifest)
+    if results:
+        progress(f"going on with the run {results.folder.name} that did not come to its end")
+    else:
+        results = Results.new(EVALUATIONS, manifest)
+    before = {name: one.answers for name, one in baselines.items()}
+    with deployed(suites, of, progress) as addresses:
+        suites_run.run(suites, mode, addresses, PLACES, results, before, progress)
+        verdicts = [
+            judge_suite(suite, results.rows(suite.name), baselines[suite.name]) for suite in suites if baselines
+        ]
+        verdicts = [
+            _confirmed(verdict, suite, mode, addresses, results, before, baselines, progress)
+            for verdict, suite in zip(verdicts, suites, strict=bool(baselines))
+        ]
+    if verdicts:
+        report.write_all(results.folder, results.manifest(), verdicts)
+    return results, verdicts
+
+
+def _confirmed(
+    verdict: Verdict, suite: Named, mode: Mode, addresses: Addresses, results: Results,
+    before: Mapping[str, Mapping[str, str]], baselines: Mapping[str, baseline.Baseline], progress: Progress,
+) -> Verdict:  # fmt: skip
+    """A regression that a trusted judge sees is judged again, in rounds, before it blocks."""
+    judge = suite.suite.judge
+    if judge is None or verdict.outcome == "pass" or verdict.trust is None or not verdict.trust.enough:
+        return verdict
+    seen = 0
+    for number in range(1, judge.rounds + 1):
+        progress(f"{suite.name}: judging again, round {number} of {judge.rounds}")
+        again = Results(results.folder / f"{suite.name}-round-{number}")
+        if not (again.folder / "run.json").exists():
+            again = Results.new(results.folder, _round(results.manifest(), again.folder.name))
+        suites_run.run([suite], mode, addresses, PLACES, again, before, progress)
+        seen += judge_suite(suite, again.rows(suite.name), baselines[suite.name]).outcome != "pass"
+    confirmed = seen >= judge.needed
+    return judge_suite(suite, results.rows(suite.name), baselines[suite.name], confirmed=confirmed)
+
+
+def _round(manifest: Manifest, name: str) -> Manifest:
+    return Manifest(**{**vars(manifest), "run_id": name, "finished": None})
+
+
+@contextmanager
+def deployed(suites: Sequence[Named], of: Release, progress: Progress) -> Iterator[Addresses]:
+    """The release in service for as long as the context lasts. Raises RunError and ConfigError."""
+    services = tuple(of.configs)
+    if "gateway" not in services:
+        raise ConfigError("suites", ["no suite needs the gateway: there would be nobody to ask"])
+    if TENANT not in workspace.tenants(of.configs):
+        raise ConfigError("gateway.yaml", [f"tenants: no '{TENANT}', as which the suites ask; keep it in the release"])
+    run = drill.prepare(services, of.configs, purpose="evaluation", scenario="", digest="", practice="",
+                        time_box_seconds=drill.LONGEST_SECONDS)  # fmt: skip
+    try:
+        drill.bring_up(run, progress)
+        with _without_judge(run, suites, progress) as without_judge:
+            keys = json.loads((run.folder / "keys/keys.json").read_text())
+            yield Addresses(
+                run.gateway_url,
+                keys[TENANT],
+                judge=f"http://127.0.0.1:{run.ports.llm}",
+                moderation_without_judge=without_judge,
+            )
+    finally:
+        drill.stop(run)
+
+
+@contextmanager
+def _without_judge(run: Run, suites: Sequence[Named], progress: Progress) -> Iterator[str | None]:
+    """Moderation as the release configures it, with nobody where its language model should be."""
+    if not any(suite.suite.task == "judge_down" for suite in suites):
+        yield None
+        return
+    nobody, port = _free_port(), _free_port()
+    config = workspace.read(run.applied, ["moderation"])["moderation"]
+    changed = workspace.merge_patch(config, {
+        "listen": {"port": port},
+        "tier3": {"upstream": f"http://127.0.0.1:{nobody}"},
+        "review": {"url": f"sqlite:///{run.folder / 'moderation/without-judge.sqlite'}"},
+    })  # fmt: skip
+    file = run.folder / "state/moderation.yaml"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(yaml.safe_dump(changed), encoding="utf-8")
+    log = run.logs / "moderation-without-judge.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "stack.moderation", "--config", str(file)],
+            cwd=ROOT, env=child_environment(os.environ), stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+        )  # fmt: skip
+    try:
+        url = f"http://127.0.0.1:{port}"
+        progress("waiting for moderation without its judge")
+        _wait(process, url, log)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
+
+
+def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    deadline = time.monotonic() + WITHOUT_JUDGE_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            break
+        try:
+            if httpx.get(f"{url}/readyz", timeout=2, trust_env=False).status_code == httpx.codes.OK:
+                return
+        except httpx.HTTPError:
+            pass
+        time.sleep(0.2)
+    raise RunError(f"moderation without its judge is not ready; the end of {log}:\n{drill.errors_in(log)}")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def finished_runs() -> list[Results]:
+    """The runs that came to their end, oldest first."""
+    found = [Results(path.parent) for path in sorted(EVALUATIONS.glob("*/run.json"))]
+    return [results for results in found if results.manifest().finished is not None]
+
+
+def as_dict(results: Results, verdicts: Sequence[Verdict]) -> dict[str, Any]:
+    """For programs."""
+    return {
+        "run": results.folder.name,
+        "outcome": report.outcome_of(verdicts),
+        "suites": [asdict(verdict) for verdict in verdicts],
+    }

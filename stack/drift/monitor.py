@@ -1,0 +1,171 @@
+"""Compares each window of searches with a pinned and a rolling reference."""
+
+import logging
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from stack.drift.config import Detector, DriftConfig
+from stack.drift.distances import SCORES, VECTORS, Distance
+from stack.drift.null import Null, resample
+from stack.drift.traffic import Searches
+
+log = logging.getLogger(__name__)
+
+Which = Literal["pinned", "rolling"]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One detector's view of a window."""
+
+    detector: str
+    reference: Which
+    distance: float
+    usual: float
+    """What the distance is without drift."""
+    limit: float
+    """What it must exceed to be beyond."""
+    p_value: float
+    beyond: bool
+    in_a_row: int
+    """Windows in a row that were beyond, this one included."""
+    drift: bool
+
+
+@dataclass(frozen=True)
+class Looked:
+    """A window and what every detector says of it."""
+
+    number: int
+    begun: float
+    ended: float
+    """Unix seconds of its first and last search."""
+    searches: int
+    no_answer: float
+    """Share of its searches that found nothing that counts."""
+    compared: tuple[Compared, ...]
+
+    @property
+    def drift(self) -> bool:
+        """Whether any detector says so of the pinned reference."""
+        return any(one.drift for one in self.compared if one.reference == "pinned")
+
+
+class Reference:
+    """Searches from a time when all was well, and how far apart windows of them are by chance."""
+
+    def __init__(self, searches: Searches, config: DriftConfig) -> None:
+        """Raises ValueError: too few searches for the windows of this configuration."""
+        self.searches = searches
+        self._config = config
+        self._compared = len(searches) - config.window.searches
+        if self._compared < config.window.searches:
+            raise ValueError(
+                f"the reference has {len(searches)} searches; windows of {config.window.searches} need at least twice "
+                "as many: collect more, or make the windows smaller"
+            )
+
+    def null(self, detector: Detector) -> Null:
+        """Distances without drift, of windows against as many searches as are left."""
+        values = values_of(self.searches, detector)
+        window = self._config.window.searches
+        return resample(values, window, distance_of(detector), self._config.draws, self._compared)
+
+
+def values_of(searches: Searches, detector: Detector) -> np.ndarray:
+    """What `detector` compares: vectors as they are. A projection that is fitted on the reference shrinks whatever was
+    not in it, which looks like drift."""
+    return {"queries": searches.vectors, "dense": searches.dense, "sparse": searches.sparse}[detector.signal]
+
+
+def distance_of(detector: Detector) -> Distance:
+    """The function behind a name."""
+    return (VECTORS if detector.signal == "queries" else SCORES)[detector.distance]
+
+
+class Monitor:
+    """Takes searches as they come, and looks at each window that they fill."""
+
+    def __init__(self, config: DriftConfig, reference: Reference) -> None:
+        self._config = config
+        self.reference = reference
+        self.nulls = {name: reference.null(detector) for name, detector in config.detectors.items()}
+        self._waiting: list[Searches] = []
+        self._rolling: deque[Searches] = deque(maxlen=config.reference.rolling_windows)
+        self._in_a_row: dict[tuple[str, Which], int] = {}
+        self._windows = 0
+
+    def take(self, searches: Searches) -> Iterator[Looked]:
+        """Every window that is full now."""
+        self._waiting.append(searches)
+        size = self._config.window.searches
+        while sum(map(len, self._waiting)) >= size:
+            together = joined(self._waiting)
+            self._waiting = [together[size:]]
+            yield self._look(together[:size])
+
+    def _look(self, window: Searches) -> Looked:
+        self._windows += 1
+        compared = [self._compare(name, "pinned", self.reference.searches, window) for name in self._config.detectors]
+        if len(self._rolling) == self._rolling.maxlen:
+            before = joined(list(self._rolling))
+            compared += [self._compare(name, "rolling", before, window) for name in self._config.detectors]
+        self._rolling.append(window)
+        return Looked(
+            self._windows,
+            float(window.at[0]),
+            float(window.at[-1]),
+            len(window),
+            float(1 - window.evidence.mean()),
+            tuple(compared),
+        )
+
+    def _compare(self, name: str, which: Which, before: Searches, window: Searches) -> Compared:
+        detector, null = self._config.detectors[name], self.nulls[name]
+        threshold = detector.threshold
+        rows = self._sampled(len(before))
+        distance = distance_of(detector)(values_of(before[rows], detector), values_of(window, detector))
+        if threshold.kind == "fixed":
+            assert threshold.value is not None, "the configuration was checked"
+            limit = threshold.value
+        else:
+            limit = max(null.quantile(threshold.share), null.middle + threshold.least_effect)
+        beyond = distance > limit
+        row = self._in_a_row.get((name, which), 0) + 1 if beyond else 0
+        self._in_a_row[name, which] = row
+        drift = row >= self._config.consecutive
+        return Compared(name, which, distance, null.middle, limit, null.p_value(distance), beyond, row, drift)
+
+    def _sampled(self, there_are: int) -> np.ndarray:
+        """As many rows as the null was measured against, the same ones each time."""
+        most = len(self.reference.searches) - self._config.window.searches
+        return np.sort(np.random.default_rng(0).permutation(there_are)[:most])
+
+
+def joined(parts: list[Searches]) -> Searches:
+    """One after the other."""
+    names = ("at", "vectors", "dense", "sparse", "evidence")
+    return Searches(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+
+
+def save(searches: Searches, path: Path) -> None:
+    """Keep a reference."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        np.savez_compressed(file, **vars(searches))
+
+
+def load(path: Path) -> Searches:
+    """A reference that was kept. Raises OSError, and ValueError where it is none."""
+    try:
+        with np.load(path) as arrays:
+            return Searches(**{name: arrays[name] for name in ("at", "vectors", "dense", "sparse", "evidence")})
+    except (KeyError, EOFError) as problem:
+        raise ValueError(
+            f"{path}: no reference of the drift monitor ({problem}); remove it to collect a new one"
+        ) from problem

@@ -1,0 +1,1 @@
+"""Evaluation: suites of examples, their scores, and the gate that compares them with a baseline."""

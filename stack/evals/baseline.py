@@ -1,0 +1,71 @@
+"""The baseline of a suite: scores of every example as the released stack had them, and its answers where a model
+compares them."""
+
+import gzip
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from stack.evals.errors import NoBaseline
+from stack.evals.example import Row
+from stack.evals.suite import Mode, Named
+from stack.evals.tasks.preference import SEEN
+
+BASELINES = Path(__file__).parent / "baselines"
+DIGITS = 5
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """`NAME.json.gz`."""
+
+    schema: int
+    suite: str
+    suite_hash: str
+    mode: Mode
+    identity: dict[str, str]
+    machine: str
+    made: float
+    """Unix seconds."""
+    scores: dict[str, dict[str, float]]
+    """By example; a failed one has none."""
+    slices: dict[str, list[str]]
+    answers: dict[str, str]
+
+
+def make(suite: Named, mode: Mode, identity: Mapping[str, str], machine: str, made: float,
+         rows: Mapping[str, Row]) -> Baseline:  # fmt: skip
+    """The baseline that a finished run's rows are."""
+    return Baseline(
+        1, suite.name, suite.hash, mode, dict(identity), machine, made,
+        {name: {score: round(value, DIGITS) for score, value in row.scores.items()} for name, row in rows.items()},
+        {name: list(row.slices) for name, row in rows.items()},
+        {name: row.output["text"] for name, row in rows.items() if SEEN in row.slices and row.error is None},
+    )  # fmt: skip
+
+
+def write(baseline: Baseline, folder: Path = BASELINES) -> Path:
+    """Store it, replacing the one before."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{baseline.suite}.json.gz"
+    content = json.dumps(asdict(baseline), sort_keys=True, ensure_ascii=False).encode()
+    path.write_bytes(gzip.compress(content, mtime=0))
+    return path
+
+
+def read(suite: Named, mode: Mode, folder: Path = BASELINES) -> Baseline:
+    """The stored baseline. Raises NoBaseline: it is missing, damaged, of another suite or too small."""
+    path = folder / f"{suite.name}.json.gz"
+    remedy = f"`lab eval baseline{' --full' if mode == 'full' else ''}` makes it from the stack as it is"
+    try:
+        baseline = Baseline(**json.loads(gzip.decompress(path.read_bytes())))
+    except FileNotFoundError:
+        raise NoBaseline(f"{suite.name}: no baseline at {path}; {remedy}") from None
+    except (OSError, ValueError, TypeError, EOFError) as problem:
+        raise NoBaseline(f"{suite.name}: {path} is damaged ({problem}); {remedy}") from problem
+    if baseline.suite_hash != suite.hash:
+        raise NoBaseline(f"{suite.name}: the suite has changed since its baseline was made; {remedy}")
+    if mode == "full" and baseline.mode == "quick":
+        raise NoBaseline(f"{suite.name}: the baseline has the quick examples only; {remedy}")
+    return baseline

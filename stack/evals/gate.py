@@ -1,0 +1,171 @@
+"""Whether a release may ship: every metric against the baseline, example by example, with its interval.
+
+A metric blocks only where the whole confidence interval of its change lies beyond its tolerance: a release is not
+stopped for what may be chance. Nothing passes for want of evidence: without a baseline there is no verdict.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from stack.evals.baseline import Baseline
+from stack.evals.example import Row
+from stack.evals.judge import Choice, at_equal_length, kappa
+from stack.evals.statistics import AGGREGATES, Interval, paired, smallest_effect
+from stack.evals.suite import Metric, Named
+from stack.evals.tasks import task_of
+from stack.evals.tasks.preference import KNOWN, SEEN
+
+Outcome = Literal["pass", "warn", "block"]
+COVERAGE = Metric(score="answered", tolerance=0.0)
+COVERAGE_TOLERANCE = 0.01
+"""Share of the examples that may fail by more than in the baseline."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What became of one metric."""
+
+    suite: str
+    metric: str
+    outcome: Outcome
+    baseline: float
+    candidate: float
+    interval: Interval
+    """Of the change, where above 0 is better."""
+    tolerance: float
+    examples: int
+    smallest: float
+    """How much worse it must be to be blocked with 80 % power."""
+    reason: str
+
+
+@dataclass(frozen=True)
+class Trust:
+    """How far a judging model can be believed."""
+
+    kappa: float
+    pairs: int
+    least: float
+    equal_length: float
+    """Its preference for the release if all answers were as long as the baseline's."""
+
+    @property
+    def enough(self) -> bool:
+        return self.kappa >= self.least
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the gate says of a suite."""
+
+    suite: str
+    about: str
+    findings: tuple[Finding, ...]
+    trust: Trust | None = None
+    errors: tuple[str, ...] = ()
+    """The first failures of examples."""
+
+    @property
+    def outcome(self) -> Outcome:
+        """The worst of its findings."""
+        outcomes = {finding.outcome for finding in self.findings}
+        return "block" if "block" in outcomes else "warn" if "warn" in outcomes else "pass"
+
+
+def judge_suite(suite: Named, rows: Mapping[str, Row], baseline: Baseline, confirmed: bool | None = None) -> Verdict:
+    """Compare. `rows` are of all examples of the run. `confirmed`: whether a judged regression was seen again.
+
+    Raises ValueError when an example of the run is not in the baseline: they are of different data.
+    """
+    names = sorted(rows)
+    if missing := [name for name in names if name not in baseline.scores]:
+        raise ValueError(f"{suite.name}: {len(missing)} examples are not in the baseline, the first is {missing[0]}")
+    trust = _trust(suite, rows)
+    findings = [_coverage(suite, rows, baseline, names)]
+    findings += [
+        _finding(suite, name, metric, rows, baseline, names, trust, confirmed)
+        for name, metric in suite.suite.metrics.items()
+    ]
+    errors = tuple(f"{name}: {rows[name].error}" for name in names if rows[name].error)[:3]
+    return Verdict(suite.name, suite.suite.about, tuple(findings), trust, errors)
+
+
+def _coverage(suite: Named, rows: Mapping[str, Row], baseline: Baseline, names: Sequence[str]) -> Finding:
+    now = np.array([float(rows[name].error is None) for name in names])
+    before = np.array([float(bool(baseline.scores[name])) for name in names])
+    metric = COVERAGE.model_copy(update={"tolerance": COVERAGE_TOLERANCE})
+    return _compared(suite, "coverage", metric, now, before, np.full(len(names), np.nan), None, None)
+
+
+def _finding(
+    suite: Named, name: str, metric: Metric, rows: Mapping[str, Row], baseline: Baseline, names: Sequence[str],
+    trust: Trust | None, confirmed: bool | None,
+) -> Finding:  # fmt: skip
+    worst = task_of(suite).WORST.get(metric.score)
+    now, before, labels = [], [], []
+    for example in names:
+        row = rows[example]
+        if metric.slice is not None and metric.slice not in row.slices:
+            continue
+        there = baseline.scores[example].get(metric.score, worst)
+        here = row.scores.get(metric.score, worst)
+        if there is None or here is None:
+            continue  # a score without a worst value exists where there is an answer; `coverage` counts the rest
+        now.append(here)
+        before.append(there)
+        labels.append(row.scores.get("label", np.nan))
+    if not now:
+        raise ValueError(f"{suite.name}: no example has the score '{metric.score}' for the metric '{name}'")
+    return _compared(suite, name, metric, np.array(now), np.array(before), np.array(labels), trust, confirmed)
+
+
+def _compared(
+    suite: Named, name: str, metric: Metric, now: np.ndarray, before: np.ndarray, labels: np.ndarray,
+    trust: Trust | None, confirmed: bool | None,
+) -> Finding:  # fmt: skip
+    aggregate = AGGREGATES[metric.aggregate]
+    candidate, reference = aggregate(now, labels), aggregate(before, labels)
+    change = paired(aggregate, now, before, labels)
+    if metric.better == "lower":
+        change = Interval(-change.difference, -change.high, -change.low)
+    tolerance = metric.tolerance * (abs(reference) if metric.relative else 1.0)
+    worse = change.high < -tolerance
+    outcome, reason = _outcome(metric, worse, change, tolerance, trust, confirmed)
+    smallest = smallest_effect(before, tolerance) if metric.aggregate == "mean" else float("nan")
+    return Finding(suite.name, name, outcome, reference, candidate, change, tolerance, len(now), smallest, reason)
+
+
+def _outcome(
+    metric: Metric, worse: bool, change: Interval, tolerance: float, trust: Trust | None, confirmed: bool | None
+) -> tuple[Outcome, str]:
+    if np.isnan(change.difference):
+        return "block", "it cannot be computed from these examples"
+    if not worse:
+        if change.difference < -tolerance:
+            return "pass", "worse than tolerated, but that may be chance"
+        return "pass", "better" if change.low > 0 else "no worse than tolerated"
+    if metric.tier == "timing":
+        return "warn", "slower; times never block"
+    if metric.tier == "judged":
+        if trust is not None and not trust.enough:
+            return "warn", f"the judge agrees too little with known pairs (kappa {trust.kappa:.2f}): it may not block"
+        if not confirmed:
+            return "warn", "not confirmed by judging again" if confirmed is False else "not judged again yet"
+        return "block", "worse, and confirmed by judging again"
+    return "block", "worse than tolerated, beyond chance"
+
+
+def _trust(suite: Named, rows: Mapping[str, Row]) -> Trust | None:
+    judge = suite.suite.judge
+    if judge is None:
+        return None
+    known = [row for row in rows.values() if KNOWN in row.slices and row.error is None]
+    said: list[Choice] = [row.output["choice"] for row in known]
+    right: list[Choice] = [row.output["known"] for row in known]
+    seen = [row for row in rows.values() if SEEN in row.slices and row.error is None]
+    wins = np.array([row.scores["preferred"] for row in seen])
+    lengths = np.array([row.scores["length"] for row in seen])
+    return Trust(kappa(said, right), len(known), judge.least_kappa, at_equal_length(wins, lengths))

@@ -1,0 +1,153 @@
+"""The verdict for those who read it: a table in the terminal, Markdown for a pull request, HTML, JUnit for CI."""
+
+import math
+import xml.etree.ElementTree as ET
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader
+from rich.table import Table
+
+from stack.evals.gate import Finding, Outcome, Verdict
+from stack.evals.results import Manifest
+
+WORDS: dict[Outcome, str] = {"pass": "pass", "warn": "warn", "block": "BLOCK"}
+STYLES: dict[Outcome, str] = {"pass": "green", "warn": "yellow", "block": "bold red"}
+
+
+def outcome_of(verdicts: Iterable[Verdict]) -> Outcome:
+    """The worst of all."""
+    outcomes = {verdict.outcome for verdict in verdicts}
+    return "block" if "block" in outcomes else "warn" if "warn" in outcomes else "pass"
+
+
+def sentence(verdicts: Sequence[Verdict]) -> str:
+    """The whole verdict in one sentence."""
+    blocking = [f"{f.suite}: {f.metric}" for v in verdicts for f in v.findings if f.outcome == "block"]
+    warning = [f"{f.suite}: {f.metric}" for v in verdicts for f in v.findings if f.outcome == "warn"]
+    if blocking:
+        return f"BLOCK: worse than the baseline, beyond tolerance and chance, in {', '.join(blocking)}."
+    if warning:
+        return f"Pass, with a warning about {', '.join(warning)}."
+    return "Pass: nothing is worse than the baseline beyond its tolerance."
+
+
+def cells(finding: Finding) -> list[str]:
+    """What stands in a row of a table."""
+    interval = finding.interval
+    return [
+        finding.suite,
+        finding.metric,
+        WORDS[finding.outcome],
+        _number(finding.baseline),
+        _number(finding.candidate),
+        f"{_signed(interval.difference)} [{_signed(interval.low)}, {_signed(interval.high)}]",
+        _number(finding.tolerance),
+        f"{finding.examples:,}",
+        "" if math.isnan(finding.smallest) else _number(finding.smallest),
+        finding.reason,
+    ]
+
+
+HEADS = ("suite", "metric", "verdict", "baseline", "now", "change [95 %]", "tolerance", "examples", "sees from", "why")
+
+
+def table(verdicts: Sequence[Verdict], all_metrics: bool = True) -> Table:
+    """For the terminal. A change above 0 is an improvement."""
+    made = Table(box=None, pad_edge=False, header_style="bold")
+    for head in HEADS:
+        made.add_column(head, justify="right" if head in HEADS[3:9] else "left", no_wrap=head in HEADS[:6])
+    for verdict in verdicts:
+        for finding in verdict.findings:
+            if all_metrics or finding.outcome != "pass":
+                made.add_row(*cells(finding), style=STYLES[finding.outcome] if finding.outcome != "pass" else "")
+    return made
+
+
+def markdown(manifest: Manifest, verdicts: Sequence[Verdict]) -> str:
+    """For a pull request: what blocks first, the rest folded."""
+    lines = [f"## Evaluation: {sentence(verdicts)}", ""]
+    important = [f for v in verdicts for f in v.findings if f.outcome != "pass"]
+    if important:
+        lines += [*_markdown_table(important), ""]
+    everything = [f for v in verdicts for f in v.findings]
+    lines += [f"<details><summary>All {len(everything)} metrics</summary>", "", *_markdown_table(everything), ""]
+    lines += [f"- {v.suite}: {v.about}" for v in verdicts] + ["", "</details>", ""]
+    lines += [f"- {line}" for line in notes(verdicts)]
+    lines += ["", f"Run `{manifest.run_id}` ({manifest.mode}) on {manifest.machine}. A change above 0 is better; *sees "
+              "from*: how much worse it must be to be blocked with 80 % power."]  # fmt: skip
+    return "\n".join(lines) + "\n"
+
+
+def notes(verdicts: Sequence[Verdict]) -> list[str]:
+    """What has to be said beside the numbers: how far a judge can be trusted, what failed."""
+    found = []
+    for verdict in verdicts:
+        if (trust := verdict.trust) is not None:
+            may = "it may block" if trust.enough else "too little to block"
+            found.append(
+                f"{verdict.suite}: the judge agrees with {trust.pairs} known pairs at kappa {trust.kappa:.2f} (at "
+                f"least {trust.least:.2f} is asked for: {may}); at equal length it prefers this release in "
+                f"{trust.equal_length:.0%} of the pairs"
+            )
+        found += [f"{verdict.suite}: failed: {error}" for error in verdict.errors]
+    return found
+
+
+def _markdown_table(findings: Iterable[Finding]) -> list[str]:
+    rows = [f"| {' | '.join(_escaped(cell) for cell in cells(finding))} |" for finding in findings]
+    return [f"| {' | '.join(HEADS)} |", f"|{' --- |' * len(HEADS)}", *rows]
+
+
+def _escaped(cell: str) -> str:
+    return cell.replace("|", "\\|").replace("\n", " ")
+
+
+def html(manifest: Manifest, verdicts: Sequence[Verdict]) -> str:
+    """A page that needs nothing from elsewhere."""
+    pages = Environment(loader=PackageLoader("stack.evals", "templates"), autoescape=True)
+    return pages.get_template("report.html").render(
+        manifest=manifest, verdicts=verdicts, heads=HEADS, cells=cells, notes=notes(verdicts),
+        sentence=sentence(verdicts), outcome=outcome_of(verdicts),
+    )  # fmt: skip
+
+
+def junit(verdicts: Sequence[Verdict]) -> str:
+    """A test case for each metric: failures block; warnings are in the output of their case."""
+    root = ET.Element("testsuites", name="evaluation")
+    for verdict in verdicts:
+        failures = sum(finding.outcome == "block" for finding in verdict.findings)
+        suite = ET.SubElement(
+            root, "testsuite", name=verdict.suite, tests=str(len(verdict.findings)), failures=str(failures)
+        )
+        for finding in verdict.findings:
+            case = ET.SubElement(suite, "testcase", classname=f"evals.{verdict.suite}", name=finding.metric)
+            told = ", ".join(
+                f"{head}: {cell}" for head, cell in zip(HEADS[2:], cells(finding)[2:], strict=True) if cell
+            )
+            if finding.outcome == "block":
+                ET.SubElement(case, "failure", message=finding.reason).text = told
+            else:
+                ET.SubElement(case, "system-out").text = told
+    ET.indent(root)
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
+
+
+def write_all(folder: Path, manifest: Manifest, verdicts: Sequence[Verdict]) -> dict[str, Path]:
+    """`report.md`, `report.html` and `junit.xml` in `folder`."""
+    made = {
+        "report.md": markdown(manifest, verdicts),
+        "report.html": html(manifest, verdicts),
+        "junit.xml": junit(verdicts),
+    }
+    for name, text in made.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    return {name: folder / name for name in made}
+
+
+def _number(value: float) -> str:
+    return f"{value:.3f}" if abs(value) < 100 else f"{value:,.0f}"
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.3f}" if abs(value) < 100 else f"{value:+,.0f}"

@@ -1,0 +1,130 @@
+"""What a suite asks: the gateway, as a caller does, and the engine where a model judges."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+RETRIED = {429, 503}
+"""Refusals that ask to come again."""
+HELD = {"under_review", "content_filter"}
+"""What the gateway says when moderation keeps a text back."""
+TRIES, PAUSE_SECONDS = 4, 0.5
+SECONDS = httpx.Timeout(90.0, connect=5.0)
+
+
+class Failed(Exception):
+    """An example was not answered; the message says what came instead."""
+
+
+class Held(Failed):
+    """Moderation kept the request or its answer back: that is an answer too, and may be the wrong one."""
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where examples come from: the folders of the data packages and of the manuals."""
+
+    data: Path
+    manuals: Path
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """Where the stack is, and as whom it is asked."""
+
+    gateway: str
+    key: str
+    assistant: str = "reading-desk"
+    judge: str | None = None
+    """An OpenAI-compatible endpoint, without /v1."""
+    judge_model: str = "smollm2-135m-instruct"
+    judge_key: str | None = None
+    moderation_without_judge: str | None = None
+    """Moderation with the release's configuration, whose language model cannot be reached."""
+
+
+class Stack:
+    """Asks the services behind `addresses`. Use as a context manager."""
+
+    def __init__(self, addresses: Addresses, before: Mapping[str, str] | None = None) -> None:
+        """`before`: answers of the baseline by example, which a judge compares with those of now."""
+        self.addresses = addresses
+        self.before = before or {}
+        self._client = httpx.AsyncClient(timeout=SECONDS, trust_env=False)
+
+    async def __aenter__(self) -> "Stack":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._client.aclose()
+
+    async def search(self, collection: str, query: str, limit: int) -> dict[str, Any]:
+        """Passages with the places that each stage gave them. Raises Failed."""
+        body = {"collection": collection, "query": query, "limit": limit, "stages": True}
+        return await self._gateway("/v1/search", body)
+
+    async def ask(self, collection: str, question: str, max_tokens: int | None = None) -> dict[str, Any]:
+        """An answer from passages, with what it may cite. Raises Failed."""
+        body = {"collection": collection, "question": question}
+        return await self._gateway("/v1/ask", body | ({"max_tokens": max_tokens} if max_tokens else {}))
+
+    async def chat(self, messages: list[dict[str, str]]) -> dict[str, Any]:
+        """The next message of a conversation. Raises Failed."""
+        return await self._gateway("/v1/chat/completions", {"model": self.addresses.assistant, "messages": messages})
+
+    async def moderate(self, text: str) -> dict[str, Any]:
+        """What moderation decides about a text. Raises Failed."""
+        return (await self._gateway("/v1/moderations", {"input": text}))["results"][0]
+
+    async def moderate_without_judge(self, text: str) -> dict[str, Any]:
+        """The same where the language model cannot be reached. Raises Failed."""
+        url = self.addresses.moderation_without_judge
+        if url is None:
+            raise Failed("no moderation without its judge was started")
+        return (await self._post(f"{url}/v1/moderations", {"input": text}, {}))["results"][0]
+
+    async def judge(self, body: dict[str, Any]) -> dict[str, Any]:
+        """A chat completion of the judging model. Raises Failed."""
+        key = self.addresses.judge_key
+        headers = {"authorization": f"Bearer {key}"} if key else {}
+        if self.addresses.judge is None:
+            raise Failed("no judge: give its address")
+        url = f"{self.addresses.judge.rstrip('/')}/v1/chat/completions"
+        return await self._post(url, {"model": self.addresses.judge_model, **body}, headers)
+
+    async def _gateway(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        headers = {"authorization": f"Bearer {self.addresses.key}"}
+        return await self._post(f"{self.addresses.gateway}{path}", body, headers)
+
+    async def _post(self, url: str, body: dict[str, Any], headers: dict[str, str]) -> dict[str, Any]:
+        for attempt in range(1, TRIES + 1):
+            try:
+                response = await self._client.post(url, json=body, headers=headers)
+            except httpx.HTTPError as problem:
+                raise Failed(f"{url}: {type(problem).__name__} {problem}".rstrip()) from problem
+            if response.status_code not in RETRIED or attempt == TRIES:
+                break
+            await asyncio.sleep(PAUSE_SECONDS * attempt)
+        if response.status_code != httpx.codes.OK and _code(response) in HELD:
+            raise Held(f"{url}: {response.text[:300]}")
+        if response.status_code != httpx.codes.OK:
+            raise Failed(f"{url} answered {response.status_code}: {response.text[:300]}")
+        try:
+            answer = response.json()
+        except ValueError as problem:
+            raise Failed(f"{url} answered no JSON: {response.text[:100]}") from problem
+        if not isinstance(answer, dict):
+            raise Failed(f"{url} answered no object: {response.text[:100]}")
+        return answer
+
+
+def _code(response: httpx.Response) -> str | None:
+    """The code of an error in OpenAI's shape."""
+    try:
+        return response.json()["error"]["code"]
+    except (ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,84 @@
+"""Whether answers say what the documents say, and cite them."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
+
+from stack.evals.example import Example, chosen
+from stack.evals.stack_client import Held, Places, Stack
+from stack.evals.suite import Mode, Named
+from stack.evals.tasks.retrieval import SOURCES
+from stack.evals.text import contains, support
+from stack.rag import sources
+from stack.rag.sources.collection import Collection
+from stack.rag.sources.questions import answers
+
+_CITED = re.compile(r"\[(\d{1,2})\]")
+_WRITTEN_NAME = re.compile(r"[\w.-]*(?:[a-z]\.[a-z]|_|--)[\w.-]*[\w]", re.IGNORECASE)
+"""A name that is not one plain word: core.hooksPath, --name-only, SQLITE_OMIT_DISKIO."""
+
+
+class Answers:
+    """evidence: the document that has the answer was in the prompt. fact: the known answer stands in the text.
+    cited: the text names a passage that was in the prompt. supported: share of the text's words that stand in the
+    passages of the prompt. held: moderation kept it back. Tokens as the engine counted them."""
+
+    WORST: ClassVar[Mapping[str, float]] = dict.fromkeys(
+        ("evidence", "fact", "cited", "supported", "prompt_tokens", "answer_tokens"), 0.0
+    )
+
+    def __init__(self) -> None:
+        self._texts: dict[str, str] = {}
+
+    def examples(self, suite: Named, mode: Mode, places: Places) -> list[Example]:
+        found = []
+        for name in suite.suite.collections:
+            collection = sources.load(SOURCES[name], places.data, places.manuals)
+            self._texts |= {document.id: document.text for document in collection.documents}
+            known = list(_known(collection, answers(SOURCES[name], places.data)))
+            found += [
+                Example(query, {"collection": name, "question": question}, expected, (name,))
+                for query, question, expected in chosen(known, suite.size(mode), lambda one: one[0])
+            ]
+        return found
+
+    async def ask(self, example: Example, stack: Stack) -> dict[str, Any]:
+        try:
+            answer = await stack.ask(example.ask["collection"], example.ask["question"])
+        except Held as held:
+            return {"text": "", "documents": [], "prompt_tokens": 0, "answer_tokens": 0, "held": str(held)}
+        usage = answer["usage"]
+        return {
+            "text": answer["choices"][0]["message"]["content"],
+            "documents": [citation["document"] for citation in answer["citations"]],
+            "prompt_tokens": usage["prompt_tokens"],
+            "answer_tokens": usage["completion_tokens"],
+        }
+
+    def score(self, example: Example, output: dict[str, Any]) -> dict[str, float]:
+        text, documents = output["text"], output["documents"]
+        held = "held" in output
+        numbers = {int(number) for number in _CITED.findall(text)}
+        passages = [self._texts[document] for document in documents if document in self._texts]
+        return {
+            "evidence": float(example.expected["document"] in documents),
+            "fact": float(contains(text, example.expected["answer"])),
+            "cited": float(any(1 <= number <= len(documents) for number in numbers)),
+            "supported": support(_CITED.sub("", text), passages) if passages else 0.0,
+            "held": float(held),
+            "prompt_tokens": float(output["prompt_tokens"]),
+            "answer_tokens": float(output["answer_tokens"]),
+        }
+
+
+def _known(collection: Collection, said: Mapping[str, str | bool]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Id and question of each query whose answer is known, with that answer and its document."""
+    titles = {document.id: document.title for document in collection.documents}
+    for query in collection.queries:
+        (document, *_) = collection.judgements[query.id]
+        if collection.name == "manuals":
+            name = _WRITTEN_NAME.findall(titles[document].rpartition(": ")[2])
+            if len(name) == 1:
+                yield query.id, f"{query.text}: what is it for?", {"document": document, "answer": name[0]}
+        elif isinstance(answer := said.get(query.id), str):
+            yield query.id, query.text, {"document": document, "answer": answer}

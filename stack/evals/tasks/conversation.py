@@ -1,0 +1,61 @@
+"""Whether what was said at a conversation's beginning still counts after so many turns."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from stack.evals.example import Example, chosen
+from stack.evals.stack_client import Places, Stack
+from stack.evals.suite import Mode, Named
+from stack.evals.text import contains
+from stack.rag import sources
+
+TURNS = (1, 4, 12)
+"""Questions of the reader, the last one included."""
+
+
+class Conversation:
+    """answered: there is an answer. remembered: it has the number that the first turn told."""
+
+    WORST: ClassVar[Mapping[str, float]] = {"answered": 0.0, "remembered": 0.0, "prompt_tokens": 0.0}
+
+    def examples(self, suite: Named, mode: Mode, places: Places) -> list[Example]:
+        questions = chosen(sources.load("boolq", places.data, places.manuals).queries, 2000, lambda query: query.id)
+        found = []
+        for turns in TURNS:
+            for number in range(suite.size(mode)):
+                asked = [query.text for query in questions[number * max(TURNS) :][: turns - 1]]
+                card = str(1000 + (number * 7919 + turns * 131) % 9000)
+                found.append(Example(f"{turns}-turns-{number}", {"messages": _messages(card, asked)}, {"card": card},
+                                     (f"{turns} turns",)))  # fmt: skip
+        return found
+
+    async def ask(self, example: Example, stack: Stack) -> dict[str, Any]:
+        answer = await stack.chat(example.ask["messages"])
+        return {
+            "text": answer["choices"][0]["message"]["content"],
+            "prompt_tokens": answer["usage"]["prompt_tokens"],
+        }
+
+    def score(self, example: Example, output: dict[str, Any]) -> dict[str, float]:
+        return {
+            "answered": float(bool(output["text"].strip())),
+            "remembered": float(contains(output["text"], example.expected["card"])),
+            "prompt_tokens": float(output["prompt_tokens"]),
+        }
+
+
+def _messages(card: str, questions: list[str]) -> list[dict[str, str]]:
+    told = f"The number of my library card is {card}."
+    asked = "What is the number of my library card?"
+    if not questions:
+        return [{"role": "user", "content": f"{told} {asked}"}]
+    messages = [
+        {"role": "user", "content": told},
+        {"role": "assistant", "content": "Thank you, I have noted the number of your card."},
+    ]
+    for question in questions[1:]:
+        messages += [
+            {"role": "user", "content": f"{question}?"},
+            {"role": "assistant", "content": "Yes, as far as I know."},
+        ]
+    return [*messages, {"role": "user", "content": asked}]

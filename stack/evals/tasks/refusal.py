@@ -1,0 +1,44 @@
+"""Whether a question that the collection cannot answer is refused, and one that it can answer is not."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from stack.evals.example import Example, chosen
+from stack.evals.stack_client import Held, Places, Stack
+from stack.evals.suite import Mode, Named
+from stack.evals.tasks.retrieval import SOURCES
+from stack.rag import sources
+
+
+class Refusal:
+    """refused: of questions about another collection, those that got the refusal (no passage in the prompt);
+    answered: of questions about this one, those that did not."""
+
+    WORST: ClassVar[Mapping[str, float]] = {"right": 0.0}
+
+    def examples(self, suite: Named, mode: Mode, places: Places) -> list[Example]:
+        names = suite.suite.collections
+        asked = {name: sources.load(SOURCES[name], places.data, places.manuals).queries for name in names}
+        found = []
+        for name, other in zip(names, (*names[1:], names[0]), strict=True):
+            for about, slice_ in ((name, "answerable"), (other, "unanswerable")):
+                found += [
+                    Example(
+                        f"{name}-{query.id}",
+                        {"collection": name, "question": query.text},
+                        {"refused": about != name},
+                        (slice_,),
+                    )
+                    for query in chosen(asked[about], suite.size(mode), lambda query: query.id)
+                ]
+        return found
+
+    async def ask(self, example: Example, stack: Stack) -> dict[str, Any]:
+        try:
+            answer = await stack.ask(example.ask["collection"], example.ask["question"], max_tokens=1)
+        except Held:
+            return {"text": "", "passages": 0}
+        return {"text": answer["choices"][0]["message"]["content"], "passages": len(answer["citations"])}
+
+    def score(self, example: Example, output: dict[str, Any]) -> dict[str, float]:
+        return {"right": float((output["passages"] == 0) is example.expected["refused"])}
