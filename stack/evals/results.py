@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from stack.evals.errors import ResultsError
 from stack.evals.example import Row
@@ -108,7 +108,8 @@ class Results:
 
     def add(self, row: Row) -> None:
         """Keep `row`; it is on the disk when this returns."""
-        with (self.folder / f"{row.suite}.jsonl").open("ab") as file:
+        with (self.folder / f"{row.suite}.jsonl").open("a+b") as file:
+            _drop_cut_off_line(file)
             file.write(json.dumps(asdict(row), ensure_ascii=False).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
@@ -134,3 +135,16 @@ class Results:
                 raise ResultsError(
                     f"{path}: line {number} is damaged ({problem}); remove the run's folder"
                 ) from problem
+
+
+def _drop_cut_off_line(file: BinaryIO) -> None:
+    """What a crash left of a line at the end of `file`."""
+    end = file.seek(0, os.SEEK_END)
+    if end == 0:
+        return
+    file.seek(end - 1)
+    if file.read(1) == b"\n":
+        return
+    file.seek(0)
+    file.truncate(file.read().rfind(b"\n") + 1)
+    file.seek(0, os.SEEK_END)

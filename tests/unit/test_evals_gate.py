@@ -1,0 +1,144 @@
+"""The gate: blocks what is worse beyond tolerance and chance, and nothing else."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from evals_handmade import baseline, failed, rows, suite
+
+from stack.evals.example import Row
+from stack.evals.gate import judge_suite
+from stack.evals.report import outcome_of, sentence
+
+RNG = np.random.default_rng(3)
+HALF = (np.arange(100) % 2).astype(float)
+
+
+def finding(verdict, name: str = "right"):
+    return next(one for one in verdict.findings if one.metric == name)
+
+
+def test_the_same_scores_pass(tmp_path: Path) -> None:
+    of = suite(tmp_path)
+    verdict = judge_suite(of, rows(HALF), baseline(of, rows(HALF)))
+    assert verdict.outcome == "pass"
+    assert {one.metric for one in verdict.findings} == {"coverage", "right"}
+    assert finding(verdict).interval.difference == 0
+
+
+def test_much_worse_blocks_and_names_the_metric(tmp_path: Path) -> None:
+    of = suite(tmp_path)
+    worse = np.where(np.arange(100) < 30, 0, HALF)
+    verdict = judge_suite(of, rows(worse), baseline(of, rows(HALF)))
+    assert finding(verdict).outcome == "block"
+    assert finding(verdict).interval.high < -0.05
+    assert "texts: right" in sentence([verdict])
+
+
+def test_a_loss_that_may_be_chance_does_not_block_and_says_so(tmp_path: Path) -> None:
+    of = suite(tmp_path)
+    little = HALF[:20].copy()
+    little[[1, 3]] = 0
+    verdict = judge_suite(of, rows(little), baseline(of, rows(HALF[:20])))
+    assert finding(verdict).outcome == "pass"
+    assert finding(verdict).reason == "worse than tolerated, but that may be chance"
+
+
+def test_a_loss_within_the_tolerance_passes_however_certain(tmp_path: Path) -> None:
+    of = suite(tmp_path, metrics={"right": {"score": "right", "tolerance": 0.05}})
+    before = np.full(100, 0.8)
+    verdict = judge_suite(of, rows(before - 0.04), baseline(of, rows(before)))
+    assert finding(verdict).outcome == "pass"
+    assert finding(judge_suite(of, rows(before - 0.06), baseline(of, rows(before)))).outcome == "block"
+
+
+def test_where_less_is_better_more_blocks(tmp_path: Path) -> None:
+    metrics = {"cost": {"score": "right", "better": "lower", "tolerance": 0.2, "relative": True}}
+    of = suite(tmp_path, metrics=metrics)
+    before = np.full(50, 400.0)
+    assert finding(judge_suite(of, rows(before * 1.1), baseline(of, rows(before))), "cost").outcome == "pass"
+    verdict = judge_suite(of, rows(before * 1.3), baseline(of, rows(before)))
+    assert finding(verdict, "cost").outcome == "block"
+    assert finding(verdict, "cost").interval.difference == pytest.approx(-120)
+    assert finding(judge_suite(of, rows(before * 0.5), baseline(of, rows(before))), "cost").reason == "better"
+
+
+def test_examples_that_fail_count_as_worst_and_are_told(tmp_path: Path) -> None:
+    of = suite(tmp_path)
+    now = rows(np.ones(100))
+    for name in list(now)[:20]:
+        now[name] = failed(now[name])
+    verdict = judge_suite(of, now, baseline(of, rows(np.ones(100))))
+    assert finding(verdict, "coverage").outcome == "block"
+    assert finding(verdict).candidate == pytest.approx(0.8)
+    assert verdict.errors[0] == "e000: gateway answered 500"
+    assert len(verdict.errors) == 3
+
+
+def test_an_example_that_the_baseline_lacks_is_an_error_not_a_pass(tmp_path: Path) -> None:
+    of = suite(tmp_path)
+    with pytest.raises(ValueError, match="50 examples are not in the baseline, the first is e050"):
+        judge_suite(of, rows(HALF), baseline(of, rows(HALF[:50])))
+
+
+def test_a_metric_that_no_example_has_is_an_error_not_a_pass(tmp_path: Path) -> None:
+    of = suite(tmp_path, metrics={"other": {"score": "probability", "tolerance": 0.1}})
+    with pytest.raises(ValueError, match="no example has the score 'probability'"):
+        judge_suite(of, rows(HALF), baseline(of, rows(HALF)))
+
+
+def test_a_slice_counts_alone(tmp_path: Path) -> None:
+    of = suite(tmp_path, metrics={"leet": {"score": "right", "slice": "leetspeak", "tolerance": 0.05}})
+    plain, leet = rows(np.ones(50), slices=("plain",)), rows(np.ones(50), slices=("leetspeak",))
+    together = plain | {f"l{name}": row for name, row in leet.items()}
+    worse = {name: replace(row, scores={"right": 0.0}) if name[0] == "l" else row for name, row in together.items()}
+    verdict = judge_suite(of, worse, baseline(of, together))
+    assert (finding(verdict, "leet").outcome, finding(verdict, "leet").examples) == ("block", 50)
+
+
+def test_times_warn_and_never_block(tmp_path: Path) -> None:
+    metrics = {"seconds": {"score": "right", "better": "lower", "tolerance": 0.5, "relative": True, "tier": "timing"}}
+    of = suite(tmp_path, metrics=metrics)
+    verdict = judge_suite(of, rows(np.full(50, 9.0)), baseline(of, rows(np.ones(50))))
+    assert (finding(verdict, "seconds").outcome, outcome_of([verdict])) == ("warn", "warn")
+
+
+# ---- a judging model
+
+
+def judged(preferred: float, agreeing: int, length: float = 0.0) -> dict[str, Row]:
+    """40 preferences, and 40 known pairs of which the judge finds so many."""
+    release = rows(np.full(40, preferred), "preferred", ("release",), length=length)
+    known = {}
+    for place in range(40):
+        right = "first" if place % 2 else "second"
+        said = right if place < agreeing else "second" if place % 2 else "first"
+        known[f"k{place}"] = Row("texts", f"k{place}", "k", ("labelled",), {}, {"choice": said, "known": right},
+                                 {"agreed": float(said == right)}, 0.1)  # fmt: skip
+    return release | known
+
+
+@pytest.fixture
+def preference(tmp_path: Path):
+    metrics = {"preferred": {"score": "preferred", "slice": "release", "tolerance": 0.1, "tier": "judged"}}
+    return suite(tmp_path, task="preference", judge={"labelled": 40, "least_kappa": 0.4}, metrics=metrics)
+
+
+def test_a_judge_that_guesses_may_warn_and_never_block(preference) -> None:
+    verdict = judge_suite(preference, judged(0.0, 20), baseline(preference, judged(0.5, 40)), confirmed=True)
+    assert finding(verdict, "preferred").outcome == "warn"
+    assert verdict.trust.kappa == pytest.approx(0)
+    assert "kappa 0.00" in finding(verdict, "preferred").reason
+
+
+@pytest.mark.parametrize(("confirmed", "outcome"), [(None, "warn"), (False, "warn"), (True, "block")])
+def test_a_trusted_judge_blocks_only_what_was_judged_again(preference, confirmed, outcome) -> None:
+    verdict = judge_suite(preference, judged(0.0, 40), baseline(preference, judged(0.5, 40)), confirmed=confirmed)
+    assert verdict.trust.enough
+    assert finding(verdict, "preferred").outcome == outcome
+
+
+def test_a_judge_without_a_complaint_passes(preference) -> None:
+    verdict = judge_suite(preference, judged(0.5, 40), baseline(preference, judged(0.5, 40)))
+    assert verdict.outcome == "pass"

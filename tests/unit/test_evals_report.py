@@ -1,0 +1,56 @@
+"""The verdict in each form that it is read in."""
+
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import numpy as np
+from evals_handmade import baseline, failed, rows, suite
+
+from stack.evals import report
+from stack.evals.gate import judge_suite
+from stack.evals.results import Identity, Manifest
+
+MANIFEST = Manifest(1, "run-1", "quick", {"texts": "h"}, Identity("c", "d", "w"), "a machine", 1.0)
+
+
+def verdict(folder: Path, share: float, errors: int = 0):
+    of = suite(folder)
+    now = rows((np.arange(100) < 100 * share).astype(float))
+    for name in list(now)[:errors]:
+        now[name] = failed(now[name], "answered 500: <b>no|yes</b>")
+    return judge_suite(of, now, baseline(of, rows(np.ones(100))))
+
+
+def test_a_blocked_release_is_a_failure_in_junit(tmp_path: Path) -> None:
+    root = ET.fromstring(report.junit([verdict(tmp_path, 0.5)]).split("\n", 1)[1])
+    (one,) = root.findall("testsuite")
+    assert (one.get("name"), one.get("failures")) == ("texts", "1")
+    failing = [case.get("name") for case in one.findall("testcase") if case.find("failure") is not None]
+    assert failing == ["right"]
+    assert not ET.fromstring(report.junit([verdict(tmp_path, 1.0)]).split("\n", 1)[1]).findall(".//failure")
+
+
+def test_markdown_has_what_blocks_before_the_rest(tmp_path: Path) -> None:
+    text = report.markdown(MANIFEST, [verdict(tmp_path, 0.5)])
+    assert text.startswith("## Evaluation: BLOCK: ")
+    assert text.index("| texts | right | BLOCK |") < text.index("<details>")
+    passed = report.markdown(MANIFEST, [verdict(tmp_path, 1.0)])
+    assert passed.startswith("## Evaluation: Pass")
+    assert "BLOCK" not in passed
+
+
+def test_a_failure_of_the_stack_cannot_write_into_the_page(tmp_path: Path) -> None:
+    page = report.html(MANIFEST, [verdict(tmp_path, 1.0, errors=5)])
+    assert "&lt;b&gt;no|yes&lt;/b&gt;" in page
+    assert "<b>no" not in page
+    assert 'class="block"' in page
+
+
+def test_all_reports_are_written(tmp_path: Path) -> None:
+    made = report.write_all(tmp_path, MANIFEST, [verdict(tmp_path, 0.5)])
+    assert {path.name for path in made.values()} == {"report.md", "report.html", "junit.xml"}
+    assert all(path.stat().st_size > 300 for path in made.values())
+
+
+def test_the_worst_decides() -> None:
+    assert report.outcome_of([]) == "pass"

@@ -1,0 +1,141 @@
+"""Running a suite: each example once, failures kept with their reason, and a run that was cut off goes on."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from evals_handmade import suite
+from local_http import Asked, Local, answering
+
+from stack.evals import run as suites_run
+from stack.evals.example import Example
+from stack.evals.results import Identity, Manifest, Results
+from stack.evals.stack_client import Addresses, Held, Places, Stack
+from stack.evals.suite import Named
+from stack.evals.tasks import moderation
+
+TEXTS = [f"text number {number}" for number in range(12)]
+
+
+class Gateway:
+    """Answers moderations; `broken` texts get 500, `busy` ones 429 the first time."""
+
+    def __init__(self) -> None:
+        self.broken: set[str] = set()
+        self.busy: set[str] = set()
+        self.texts: list[str] = []
+
+    def __call__(self, asked: Asked) -> tuple[int, object]:
+        text = asked.json["input"]
+        self.texts.append(text)
+        assert asked.headers["authorization"] == "Bearer key"
+        if text in self.broken:
+            return 500, {"error": {"message": "no", "code": "internal_error"}}
+        if text in self.busy:
+            self.busy.remove(text)
+            return 429, {"error": {"message": "later", "code": "rate_limited"}}
+        return 200, {"results": [{"decision": "allow", "tier": 2, "score": 0.1, "degraded": False}]}
+
+
+@pytest.fixture
+def gateway() -> Gateway:
+    return Gateway()
+
+
+@pytest.fixture
+def server(gateway: Gateway) -> Iterator[Local]:
+    with answering(gateway) as local:
+        yield local
+
+
+@pytest.fixture
+def of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Named:
+    examples = [Example(text, {"text": text}, {"abusive": False}, ("plain",)) for text in TEXTS]
+    monkeypatch.setattr(moderation.Moderation, "examples", lambda *_: examples)
+    monkeypatch.setattr("stack.evals.stack_client.PAUSE_SECONDS", 0.01)
+    return suite(tmp_path)
+
+
+def results_of(folder: Path, configuration: str = "c") -> Results:
+    manifest = Manifest(1, f"run-{configuration}", "quick", {"texts": "h"}, Identity(configuration, "d", "w"), "m", 1.0)
+    return Results.new(folder / "runs", manifest)
+
+
+def go(of: Named, server: Local, results: Results, said: list[str] | None = None) -> None:
+    addresses = Addresses(server.url, "key")
+    suites_run.run([of], "quick", addresses, Places(Path(), Path()), results, {}, (said or []).append)
+
+
+def test_each_example_is_asked_once_and_scored(of: Named, server: Local, gateway: Gateway, tmp_path: Path) -> None:
+    results = results_of(tmp_path)
+    go(of, server, results)
+    assert sorted(gateway.texts) == sorted(TEXTS)
+    rows = results.rows("texts")
+    assert {row.scores["right"] for row in rows.values()} == {1.0}
+    assert results.manifest().finished is not None
+
+
+def test_a_failure_is_kept_with_its_reason_and_asked_again_later(
+    of: Named, server: Local, gateway: Gateway, tmp_path: Path
+) -> None:
+    gateway.broken = set(TEXTS[:3])
+    results = results_of(tmp_path)
+    go(of, server, results)
+    failed = [row for row in results.rows("texts").values() if row.error]
+    assert len(failed) == 3
+    assert "answered 500" in failed[0].error
+    assert failed[0].scores == {}
+    gateway.broken, gateway.texts = set(), []
+    go(of, server, results)
+    assert sorted(gateway.texts) == sorted(TEXTS[:3])
+    assert all(row.error is None for row in results.rows("texts").values())
+
+
+def test_a_run_that_was_killed_asks_only_what_is_missing(
+    of: Named, server: Local, gateway: Gateway, tmp_path: Path
+) -> None:
+    results = results_of(tmp_path)
+    go(of, server, results)
+    path = results.folder / "texts.jsonl"
+    kept = path.read_bytes().splitlines(keepends=True)[:5]
+    path.write_bytes(b"".join(kept) + b'{"suite": "texts", "exam')
+    there = {json.loads(line)["example"] for line in kept}
+    gateway.texts = []
+    said: list[str] = []
+    go(of, server, results, said)
+    assert sorted(gateway.texts) == sorted(set(TEXTS) - there)
+    assert len(results.rows("texts")) == len(TEXTS)
+
+
+def test_rows_of_another_configuration_are_not_taken(
+    of: Named, server: Local, gateway: Gateway, tmp_path: Path
+) -> None:
+    first, second = results_of(tmp_path), results_of(tmp_path, "another")
+    go(of, server, first)
+    (second.folder / "texts.jsonl").write_bytes((first.folder / "texts.jsonl").read_bytes())
+    gateway.texts = []
+    go(of, server, second)
+    assert sorted(gateway.texts) == sorted(TEXTS)
+
+
+def test_what_is_too_busy_is_asked_again(of: Named, server: Local, gateway: Gateway, tmp_path: Path) -> None:
+    gateway.busy = {TEXTS[0]}
+    results = results_of(tmp_path)
+    go(of, server, results)
+    assert gateway.texts.count(TEXTS[0]) == 2
+    assert all(row.error is None for row in results.rows("texts").values())
+
+
+def test_a_gateway_that_is_not_there_fails_every_example(of: Named, tmp_path: Path) -> None:
+    results = results_of(tmp_path)
+    go(of, Local(1), results)
+    assert {row.error.split(": ")[1].split()[0] for row in results.rows("texts").values()} == {"ConnectError"}
+
+
+@pytest.mark.parametrize(("status", "code"), [(403, "under_review"), (400, "content_filter")])
+async def test_what_moderation_keeps_back_is_not_a_failure(status: int, code: str) -> None:
+    with answering(lambda _: (status, {"error": {"message": "held", "code": code}})) as local:
+        async with Stack(Addresses(local.url, "key")) as stack:
+            with pytest.raises(Held):
+                await stack.ask("articles", "why?")

@@ -1,0 +1,98 @@
+"""Suites: what is shipped can be read, and what is wrong is told with its place."""
+
+from pathlib import Path
+
+import pytest
+from evals_handmade import suite
+
+from lab import evaluation, fault_table, workspace
+from lab.run import Ports
+from stack.evals.suite import load_suites
+from stack.evals.tasks import task_of
+from stack.settings import ConfigError
+
+
+def test_every_shipped_suite_has_a_task_and_scores_that_the_task_gives() -> None:
+    suites = load_suites()
+    assert {one.name for one in suites} >= {
+        "retrieval",
+        "answers",
+        "refusal",
+        "moderation",
+        "judge-down",
+        "conversation",
+    }
+    for one in suites:
+        assert task_of(one).WORST, one.name
+
+
+def test_a_changed_tolerance_makes_another_hash_and_another_layout_does_not(tmp_path: Path) -> None:
+    first = suite(tmp_path)
+    path = tmp_path / "texts.yaml"
+    path.write_text("# a remark\n" + path.read_text())
+    assert suite(tmp_path).hash == first.hash
+    assert suite(tmp_path, metrics={"right": {"score": "right", "tolerance": 0.06}}).hash != first.hash
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"examples": {"quick": 10}}, "no size for full"),
+        ({"examples": {"quick": 30, "full": 20}}, "1 <= quick <= full"),
+        ({"tasks": "moderation"}, "did you mean 'task'"),
+        ({"task": "judging"}, "task"),
+        ({"metrics": {}}, "metrics"),
+        ({"metrics": {"right": {"score": "right", "tolerance": -1}}}, "tolerance"),
+        ({"task": "preference"}, "a suite of the task preference needs it"),
+        ({"task": "preference", "judge": {"labelled": 20, "rounds": 1, "needed": 2}}, "nothing could be confirmed"),
+    ],
+)
+def test_a_broken_suite_is_told_with_its_file(tmp_path: Path, changes: dict, told: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        suite(tmp_path, **changes)
+    assert told in str(caught.value)
+    assert "texts.yaml" in str(caught.value)
+
+
+def test_an_unknown_suite_is_told_with_the_nearest_one(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="unknown suite 'retrieva'; did you mean 'retrieval'"):
+        load_suites(["retrieva"])
+    with pytest.raises(ConfigError, match="no suite in this folder"):
+        load_suites(folder=tmp_path)
+
+
+def test_every_fault_names_suites_that_exist_and_is_a_configuration_that_starts() -> None:
+    names = {one.name for one in load_suites()}
+    shipped = workspace.placed(evaluation.release(load_suites()).configs, Ports(20000))
+    for name, fault in fault_table.load_faults().items():
+        assert set(fault.catches) <= names, name
+        changed = workspace.placed(evaluation.release(load_suites(), patches=[fault.change]).configs, Ports(20000))
+        workspace.validate(changed, changed)
+        assert changed != shipped, f"{name} changes nothing"
+
+
+def test_a_release_has_only_what_its_suites_need(tmp_path: Path) -> None:
+    of = evaluation.release([suite(tmp_path)])
+    assert list(of.configs) == ["moderation", "gateway"]
+    of = evaluation.release(load_suites(["refusal"]))
+    assert set(of.configs["rag"]["collections"]) == {"articles", "manuals"}
+
+
+def test_a_change_of_an_unknown_service_is_refused(tmp_path: Path) -> None:
+    change = tmp_path / "change.yaml"
+    change.write_text("retrieval: {limits: {asks: 1}}\n")
+    with pytest.raises(ConfigError, match="retrieval: no service"):
+        evaluation.release(load_suites(), [change])
+    with pytest.raises(ConfigError, match="cannot read it"):
+        evaluation.release(load_suites(), [tmp_path / "none.yaml"])
+
+
+def test_another_configuration_or_model_is_another_identity() -> None:
+    suites = load_suites(["refusal"])
+    plain = evaluation.identity(evaluation.release(suites))
+    assert evaluation.identity(evaluation.release(suites)) == plain
+    other = evaluation.identity(evaluation.release(suites, patches=[{"rag": {"prompt": {"context_tokens": 64}}}]))
+    assert other.configuration != plain.configuration
+    assert (other.weights, other.code) == (plain.weights, plain.code)
+    swapped = fault_table.load_faults(["embedding-swap"])["embedding-swap"].change
+    assert evaluation.identity(evaluation.release(suites, patches=[swapped])).weights != plain.weights
