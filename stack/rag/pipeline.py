@@ -37,6 +37,10 @@ class Found:
     """Those of `final`, in its order."""
     evidence: bool
     """False where nothing was found, or nothing near enough to count."""
+    vector: np.ndarray | None = None
+    """float32[dimensions] of the query, where a stage needed it."""
+    nearest: float | None = None
+    """Similarity of the nearest passage, as a cosine."""
 
 
 class Pipeline:
@@ -65,7 +69,7 @@ class Pipeline:
     def search(self, query: str, view: View, limit: int) -> Found:
         """The best `limit` passages of what `view` allows. Raises RetrievalError, AccessViolation."""
         sparse = self._sparse(query, view) if self._sparse_wanted else NONE
-        dense = self._dense(query, view) if self._dense_wanted else NONE
+        vector, dense = self._dense(query, view) if self._dense_wanted else (None, NONE)
         with self._stage("fuse"):
             pool = 0 if isinstance(self._settings.rerank, NoRerank) else self._settings.rerank.pool
             fused = fuse(self._settings.fusion, sparse, dense, max(limit, pool))
@@ -76,17 +80,18 @@ class Pipeline:
             self._metrics.access_violations.labels(self._collection).inc()
             raise
         self._observe(query, sparse, dense, fused, final)
-        return Found(sparse, dense, fused, final, passages, evidence=self._is_evidence(dense, final))
+        nearest = float(self._cosines(dense.scores[:1])[0]) if len(dense) else None
+        return Found(sparse, dense, fused, final, passages, self._is_evidence(nearest, final), vector, nearest)
 
     def _sparse(self, query: str, view: View) -> Hits:
         with self._stage("sparse"):
             return self._index.sparse.search(query, self._settings.sparse_depth, view.allowed)
 
-    def _dense(self, query: str, view: View) -> Hits:
+    def _dense(self, query: str, view: View) -> tuple[np.ndarray, Hits]:
         with self._stage("encode"):
             (vector,) = self._encoder.encode_queries([query])
         with self._stage("dense"):
-            return self._index.dense.search(vector, self._settings.dense_depth, view.allowed)
+            return vector, self._index.dense.search(vector, self._settings.dense_depth, view.allowed)
 
     def _rerank(self, query: str, fused: Hits, view: View) -> Hits:
         if isinstance(self._reranker, KeepOrder) or not len(fused):
@@ -100,10 +105,10 @@ class Pipeline:
                 log.warning("reranker out of time", extra={"collection": self._collection, "pool": len(fused)})
                 return fused
 
-    def _is_evidence(self, dense: Hits, final: Hits) -> bool:
+    def _is_evidence(self, nearest: float | None, final: Hits) -> bool:
         least = self._settings.no_evidence_below
-        near = least is None or not self._dense_wanted or (len(dense) > 0 and self._cosines(dense.scores)[0] >= least)
-        return len(final) > 0 and bool(near)
+        near = least is None or not self._dense_wanted or (nearest is not None and nearest >= least)
+        return len(final) > 0 and near
 
     def _cosines(self, scores: np.ndarray) -> np.ndarray:
         """Scores of the index of vectors as cosines, which they are for vectors of length 1."""

@@ -23,6 +23,7 @@ from stack.rag.parts import Parts
 from stack.rag.pipeline import Found
 from stack.rag.schemas import IndexVersion
 from stack.rag.store import StoreError
+from stack.rag.traffic import TrafficLog
 from stack.service.errors import BadRequest, InternalError, NotFound, NotReady, ServiceError, TooMany
 from stack.telemetry.metrics import RagMetrics
 
@@ -71,12 +72,13 @@ class RagService:
     """The collections of one configuration."""
 
     def __init__(self, config: RagConfig, folder: Path, metrics: RagMetrics) -> None:
-        """Paths of `config` count from `folder`. Raises RetrievalError."""
+        """Paths of `config` count from `folder`. Raises RetrievalError, and OSError where a log cannot be written."""
         self.config = config
         self.folder = folder
         self.metrics = metrics
         self.parts = Parts.of(config, folder, metrics)
         self.collections = {name: LiveCollection(name, self.parts) for name in config.collections}
+        self.traffic = TrafficLog(config.traffic, folder)
         self.keeper = Keeper(self.collections, config.storage.rights_seconds, metrics)
         self._searching = ThreadPoolExecutor(config.limits.search_threads, thread_name_prefix="search")
         self._storing = ThreadPoolExecutor(2, thread_name_prefix="store")
@@ -94,7 +96,8 @@ class RagService:
         for thread in threads:
             thread.start()
         try:
-            yield
+            with self.traffic.writing():
+                yield
         finally:
             for thread in threads:
                 thread.stop()
@@ -136,6 +139,7 @@ class RagService:
         finally:
             self._searches -= 1
             self.metrics.searches_in_flight.set(self._searches)
+        self.traffic.write(name, who.tenant, found)
         if self.config.telemetry.prompts_in_logs:
             documents = [passage.document for passage in found.passages]
             log.info("search", extra={"collection": name, "query": query, "documents": documents})

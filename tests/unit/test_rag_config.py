@@ -33,7 +33,7 @@ def test_the_healthy_configuration_is_valid_and_checks_all_manifests() -> None:
 
 
 def test_what_a_learner_may_not_change() -> None:
-    assert protected_paths(RagConfig) == {"listen", "storage", "answerer", "audit"}
+    assert protected_paths(RagConfig) == {"listen", "storage", "answerer", "audit", "traffic"}
 
 
 def test_an_unknown_encoder_is_told_wherever_it_is_used(config: dict[str, Any]) -> None:

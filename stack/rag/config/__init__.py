@@ -15,7 +15,7 @@ from stack.settings import Protected, Settings, nearest
 
 __all__ = [
     "Access", "Answerer", "AuditTrail", "Canary", "Collection", "Index", "Limits", "ManifestChecks",
-    "Prompt", "Query", "RagConfig", "Sampling", "Slot", "Storage", "Telemetry", "Timeouts",
+    "Prompt", "Query", "RagConfig", "Sampling", "Slot", "Storage", "Telemetry", "Timeouts", "Traffic",
 ]  # fmt: skip
 
 
@@ -41,6 +41,14 @@ class Storage(Settings):
 class Telemetry(Logs):
     prompts_in_logs: bool = False
     """True writes queries and prompts into the log. They hold what people typed: leave it off."""
+
+
+class Traffic(Settings):
+    file: Path | None = None
+    """A JSON line for each search is written here: vector and scores of the query, not its text; null writes nothing.
+    Relative to this file."""
+    max_bytes: int = Field(100_000_000, ge=1_000_000)
+    """A larger file is renamed to FILE.1, in place of the one before."""
 
 
 class Answerer(Upstream):
@@ -95,6 +103,8 @@ class RagConfig(Settings):
     """The engine that writes answers."""
     audit: AuditTrail = Protected(AuditTrail())
     """The prompts, for those who must be able to look them up."""
+    traffic: Traffic = Protected(Traffic())
+    """What searches are like, for the drift monitor."""
     timeouts: Timeouts = Timeouts()
     """How long the engine may take."""
     limits: Limits = Limits()

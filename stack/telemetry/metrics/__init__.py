@@ -3,9 +3,10 @@
 One module a service. Labels are bounded: their values come from the configuration.
 """
 
+from stack.telemetry.metrics.drift import DriftMetrics
 from stack.telemetry.metrics.gateway import GatewayMetrics
 from stack.telemetry.metrics.llm import CanaryMetrics
 from stack.telemetry.metrics.moderation import ModerationMetrics
 from stack.telemetry.metrics.rag import RagMetrics
 
-__all__ = ["CanaryMetrics", "GatewayMetrics", "ModerationMetrics", "RagMetrics"]
+__all__ = ["CanaryMetrics", "DriftMetrics", "GatewayMetrics", "ModerationMetrics", "RagMetrics"]

@@ -1,0 +1,112 @@
+"""The monitor at work: reads the traffic log, collects a reference where there is none, tells what windows are like."""
+
+import logging
+import os
+import threading
+from pathlib import Path
+
+from stack.drift.config import DriftConfig
+from stack.drift.monitor import Looked, Monitor, Reference, joined, load, save
+from stack.drift.traffic import Log, Searches
+from stack.settings import ConfigError
+from stack.telemetry.metrics import DriftMetrics
+
+log = logging.getLogger(__name__)
+
+_NICENESS = 10  # nobody waits for it, and it must not slow down what it watches
+
+
+class Watch:
+    """A thread that looks at traffic for as long as the service runs."""
+
+    def __init__(self, config: DriftConfig, folder: Path, metrics: DriftMetrics) -> None:
+        """Paths of `config` count from `folder`. Raises ConfigError: the reference there cannot be used."""
+        self._config = config
+        self._metrics = metrics
+        self._file = folder / config.reference.file
+        self._log = Log(folder / config.traffic, config.collection)
+        self._collected: list[Searches] = []
+        self._monitor: Monitor | None = None
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="drift", daemon=True)
+        self._reference = self._stored()
+        self.looked: list[Looked] = []
+
+    def _stored(self) -> Reference | None:
+        if not self._file.exists():
+            return None
+        try:
+            return Reference(load(self._file), self._config)
+        except (OSError, ValueError) as problem:
+            raise ConfigError("drift.yaml", [f"drift.yaml: reference.file: {problem}"]) from problem
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why nothing is compared yet."""
+        if self._monitor is not None:
+            return []
+        if self._reference is not None:
+            return ["measuring how far windows of the reference are apart by chance"]
+        there = sum(map(len, self._collected))
+        return [f"collecting the reference: {there:,} of {self._config.reference.searches:,} searches"]
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Soon."""
+        self._stopped.set()
+
+    def _run(self) -> None:
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)  # of this thread alone, on Linux
+        while not self._stopped.wait(self._config.every_seconds):
+            try:
+                self.look()
+            except Exception:
+                log.exception("traffic could not be looked at")
+
+    def look(self) -> None:
+        """Take what is new in the traffic log."""
+        new = self._log.new()
+        if new is not None:
+            self._metrics.searches.inc(len(new))
+            new = self._collect(new) if self._reference is None else new
+        if self._reference is not None and self._monitor is None:
+            self._monitor = Monitor(self._config, self._reference)
+            self._metrics.reference_searches.set(len(self._reference.searches))
+            log.info("looking", extra={"reference": len(self._reference.searches)})
+        if new is not None and self._monitor is not None:
+            for looked in self._monitor.take(new):
+                self._tell(looked)
+
+    def _collect(self, new: Searches) -> Searches | None:
+        """What is left when the reference is full, else None."""
+        self._collected.append(new)
+        together = joined(self._collected)
+        wanted = self._config.reference.searches
+        if len(together) < wanted:
+            self._collected = [together]
+            return None
+        save(together[:wanted], self._file)
+        self._reference = Reference(together[:wanted], self._config)
+        self._collected = []
+        return together[wanted:]
+
+    def _tell(self, looked: Looked) -> None:
+        self.looked = [*self.looked[-999:], looked]
+        metrics = self._metrics
+        metrics.windows.inc()
+        metrics.window_end.set(looked.ended)
+        metrics.no_answer.set(looked.no_answer)
+        for one in looked.compared:
+            labels = (one.detector, one.reference)
+            metrics.distance.labels(*labels).set(one.distance)
+            metrics.usual.labels(*labels).set(one.usual)
+            metrics.limit.labels(*labels).set(one.limit)
+            metrics.p_value.labels(*labels).set(one.p_value)
+            metrics.in_a_row.labels(*labels).set(one.in_a_row)
+            metrics.detected.labels(*labels).set(one.drift)
+        beyond = sorted({f"{one.detector} ({one.reference})" for one in looked.compared if one.beyond})
+        log.info("window", extra={"number": looked.number, "searches": looked.searches, "beyond": beyond,
+                                  "drift": looked.drift})  # fmt: skip
