@@ -1,5 +1,6 @@
 """`lab eval`: does a release answer worse than the one before?"""
 
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,6 +12,7 @@ from lab import doctor
 from lab.run import exclusive
 from lab.terminal import FAIL, PASS, USAGE, Json, console, emit, fail, guarded, progress
 from stack.evals.errors import TrackingFailed
+from stack.evals.stack_client import JudgeEndpoint
 from stack.evals.suite import Mode, Named, load_suites
 
 if TYPE_CHECKING:
@@ -42,11 +44,18 @@ Track = Annotated[
 ]  # fmt: skip
 
 
+JudgeUrl = Annotated[
+    str | None,
+    typer.Option("--judge", help="an OpenAI-compatible endpoint without /v1; default: the stack's own engine"),
+]
+JudgeModel = Annotated[str, typer.Option(help="its model; a key is taken from EVAL_JUDGE_KEY")]
+
+
 @app.command()
 @guarded(CANNOT_JUDGE)
 def run(
     quick: Quick = True, suite: Suites = None, change: Changes = None, label: Label = "", track: Track = None,
-    as_json: Json = False,
+    judge: JudgeUrl = None, judge_model: JudgeModel = "smollm2-135m-instruct", as_json: Json = False,
 ) -> None:  # fmt: skip
     """Start the release, run the suites, compare with the baseline, and say whether it may ship."""
     from lab import evaluation  # takes a second: not for --help
@@ -56,7 +65,8 @@ def run(
     with exclusive("evaluate"), progress(as_json) as tell:
         doctor.require_setup()
         release = evaluation.release(suites, change or (), label)
-        results, verdicts = evaluation.evaluate(suites, mode, release, tell)
+        endpoint = JudgeEndpoint(judge, judge_model, os.environ.get("EVAL_JUDGE_KEY")) if judge else None
+        results, verdicts = evaluation.evaluate(suites, mode, release, tell, judge=endpoint)
     _record(results, verdicts, track)
     _show(results, verdicts, as_json)
 

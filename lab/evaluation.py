@@ -27,7 +27,7 @@ from stack.evals import baseline, report
 from stack.evals import run as suites_run
 from stack.evals.gate import Verdict, judge_suite
 from stack.evals.results import Identity, Manifest, Results
-from stack.evals.stack_client import Addresses, Places
+from stack.evals.stack_client import Addresses, JudgeEndpoint, Places
 from stack.evals.suite import Mode, Named
 from stack.lifeline import child_environment
 from stack.settings import ConfigError, read_yaml
@@ -109,8 +109,9 @@ def _paths(config: Any) -> Iterator[Path]:
 
 
 def evaluate(
-    suites: Sequence[Named], mode: Mode, of: Release, progress: Progress, *, against_baseline: bool = True
-) -> tuple[Results, list[Verdict]]:
+    suites: Sequence[Named], mode: Mode, of: Release, progress: Progress, *, against_baseline: bool = True,
+    judge: JudgeEndpoint | None = None,
+) -> tuple[Results, list[Verdict]]:  # fmt: skip
     """Run `suites` against the release and compare; a run that was cut off goes on.
 
     Without `against_baseline` nothing is compared: the run becomes the baseline. Raises ConfigError, RunError,
@@ -127,7 +128,7 @@ def evaluate(
     else:
         results = Results.new(EVALUATIONS, manifest)
     before = {name: one.answers for name, one in baselines.items()}
-    with deployed(suites, of, progress) as addresses:
+    with deployed(suites, of, progress, judge) as addresses:
         suites_run.run(suites, mode, addresses, PLACES, results, before, progress)
         verdicts = [
             judge_suite(suite, results.rows(suite.name), baselines[suite.name]) for suite in suites if baselines
@@ -166,8 +167,13 @@ def _round(manifest: Manifest, name: str) -> Manifest:
 
 
 @contextmanager
-def deployed(suites: Sequence[Named], of: Release, progress: Progress) -> Iterator[Addresses]:
-    """The release in service for as long as the context lasts. Raises RunError and ConfigError."""
+def deployed(
+    suites: Sequence[Named], of: Release, progress: Progress, judge: JudgeEndpoint | None = None
+) -> Iterator[Addresses]:
+    """The release in service for as long as the context lasts; without another `judge` its engine judges.
+
+    Raises RunError and ConfigError.
+    """
     services = tuple(of.configs)
     if "gateway" not in services:
         raise ConfigError("suites", ["no suite needs the gateway: there would be nobody to ask"])
@@ -182,7 +188,7 @@ def deployed(suites: Sequence[Named], of: Release, progress: Progress) -> Iterat
             yield Addresses(
                 run.gateway_url,
                 keys[TENANT],
-                judge=f"http://127.0.0.1:{run.ports.llm}",
+                judge=judge or JudgeEndpoint(f"http://127.0.0.1:{run.ports.llm}"),
                 moderation_without_judge=without_judge,
             )
     finally:

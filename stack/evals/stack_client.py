@@ -33,16 +33,22 @@ class Places:
 
 
 @dataclass(frozen=True)
+class JudgeEndpoint:
+    """An OpenAI-compatible endpoint, without /v1, and its model."""
+
+    url: str
+    model: str = "smollm2-135m-instruct"
+    key: str | None = None
+
+
+@dataclass(frozen=True)
 class Addresses:
     """Where the stack is, and as whom it is asked."""
 
     gateway: str
     key: str
     assistant: str = "reading-desk"
-    judge: str | None = None
-    """An OpenAI-compatible endpoint, without /v1."""
-    judge_model: str = "smollm2-135m-instruct"
-    judge_key: str | None = None
+    judge: JudgeEndpoint | None = None
     moderation_without_judge: str | None = None
     """Moderation with the release's configuration, whose language model cannot be reached."""
 
@@ -89,12 +95,12 @@ class Stack:
 
     async def judge(self, body: dict[str, Any]) -> dict[str, Any]:
         """A chat completion of the judging model. Raises Failed."""
-        key = self.addresses.judge_key
-        headers = {"authorization": f"Bearer {key}"} if key else {}
-        if self.addresses.judge is None:
+        judge = self.addresses.judge
+        if judge is None:
             raise Failed("no judge: give its address")
-        url = f"{self.addresses.judge.rstrip('/')}/v1/chat/completions"
-        return await self._post(url, {"model": self.addresses.judge_model, **body}, headers)
+        headers = {"authorization": f"Bearer {judge.key}"} if judge.key else {}
+        url = f"{judge.url.rstrip('/')}/v1/chat/completions"
+        return await self._post(url, {"model": judge.model, **body}, headers)
 
     async def _gateway(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         headers = {"authorization": f"Bearer {self.addresses.key}"}

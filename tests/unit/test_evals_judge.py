@@ -7,7 +7,7 @@ import pytest
 from local_http import Asked, answering
 
 from stack.evals.judge import Pair, at_equal_length, compare, kappa
-from stack.evals.stack_client import Addresses, Failed, Stack
+from stack.evals.stack_client import Addresses, Failed, JudgeEndpoint, Stack
 
 PAIR = Pair("Who wrote it?", "Ana Silva wrote the book.", "Ana Silva.", "Nobody knows who wrote the long book.")
 
@@ -32,7 +32,7 @@ def says(letter: str) -> str:
 
 async def verdict(choose, pair: Pair = PAIR, attempts: int = 3):
     with judge(choose) as local:
-        async with Stack(Addresses("http://127.0.0.1:1", "key", judge=local.url)) as stack:
+        async with Stack(Addresses("http://127.0.0.1:1", "key", judge=JudgeEndpoint(local.url))) as stack:
             return await compare(stack, pair, attempts), len(local.asked)
 
 
@@ -65,7 +65,7 @@ async def test_a_judge_that_gives_no_verdict_fails_and_never_passes_silently() -
 
 
 async def test_a_judge_that_is_down_is_told() -> None:
-    async with Stack(Addresses("http://127.0.0.1:1", "key", judge="http://127.0.0.1:1")) as stack:
+    async with Stack(Addresses("http://127.0.0.1:1", "key", judge=JudgeEndpoint("http://127.0.0.1:1"))) as stack:
         with pytest.raises(Failed, match="ConnectError"):
             await compare(stack, PAIR, 2)
 

