@@ -1,6 +1,6 @@
 # Every target sets up what it needs first; once that is done, it costs a fraction of a second.
 .DEFAULT_GOAL := help
-.PHONY: help setup drill test prove bench bench-retrieval train-reranker train-moderation lint lock doctor clean
+.PHONY: help setup drill test prove eval eval-quick bench bench-retrieval train-reranker train-moderation lint lock doctor clean
 
 PYTHON ?= python3
 SCENARIO ?=
@@ -29,6 +29,12 @@ bench: setup ## the gateway's cost, the generator's lag, retrieval, start and me
 	.venv/bin/python tests/bench/generator_lag.py
 	.venv/bin/python tests/bench/whole_stack.py
 	$(MAKE) --no-print-directory bench-retrieval
+
+eval: setup ## every suite of the evaluation gate at its full size: does the stack answer worse than its baseline?
+	.venv/bin/lab eval run --full
+
+eval-quick: setup ## the same at small sizes, in minutes
+	.venv/bin/lab eval run --quick
 
 bench-retrieval: setup ## quality and speed of each stage of retrieval, on every collection
 	.venv/bin/python -m stack.rag.bench

@@ -96,7 +96,10 @@ def judge_suite(suite: Named, rows: Mapping[str, Row], baseline: Baseline, confi
 def _coverage(suite: Named, rows: Mapping[str, Row], baseline: Baseline, names: Sequence[str]) -> Finding:
     now = np.array([float(rows[name].error is None) for name in names])
     before = np.array([float(bool(baseline.scores[name])) for name in names])
-    metric = COVERAGE.model_copy(update={"tolerance": COVERAGE_TOLERANCE})
+    tier = (
+        "judged" if suite.suite.judge else "deterministic"
+    )  # a judge that gives no verdict is not the release's fault
+    metric = COVERAGE.model_copy(update={"tolerance": COVERAGE_TOLERANCE, "tier": tier})
     return _compared(suite, "coverage", metric, now, before, np.full(len(names), np.nan), None, None)
 
 

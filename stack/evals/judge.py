@@ -76,7 +76,7 @@ async def _asked(stack: Stack, pair: Pair, a: str, b: str, attempts: int) -> tup
             {"role": "user", "content": _told(pair, a, b)},
         ],
         "response_format": {"type": "json_schema", "json_schema": SCHEMA},
-        "max_tokens": 16,
+        "max_tokens": 32,
         "temperature": 0,
     }
     problem = ""

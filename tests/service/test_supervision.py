@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -65,7 +65,8 @@ def a_run(time_box_seconds: float = 600.0) -> Iterator[Run]:
             yield run
         finally:
             for process in tree(run):
-                process.kill()
+                with suppress(psutil.NoSuchProcess):  # it may end by itself just now
+                    process.kill()
 
 
 @contextmanager
