@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from lab import calibrate, cli_eval, doctor, drill, proof, proof_tables, report, views, workspace
+from lab import calibrate, cli_drift, cli_eval, doctor, drill, proof, proof_tables, report, views, workspace
 from lab.check import check as run_check
 from lab.grade import Verdict
 from lab.run import Run, RunError, current, exclusive
@@ -31,6 +31,7 @@ configuration that is refused; 3 the check cannot be graded."""
 
 app = typer.Typer(help=HELP, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(cli_eval.app, name="eval")
+app.add_typer(cli_drift.app, name="drift")
 ScenarioId = Annotated[str, typer.Argument(help="a scenario of `lab list`", metavar="ID")]
 Service = Annotated[str, typer.Argument(help=f"one of {', '.join((*SERVICES, *OTHER_LOGS))}")]
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from lab.paths import ROOT
 
+SHARED = {"service", "telemetry", "lifeline"}
+"""Folders of `stack/` that every service uses; any other one is a service's, or the evaluation's."""
 SUFFIXES = {".py", ".yaml", ".yml", ".json", ".lock", ".npz", ".safetensors", ".onnx"}
 
 
@@ -36,6 +38,6 @@ def _owner(path: Path, stack: Path) -> str | None:
     if stack not in path.parents:
         return None
     first, *rest = path.relative_to(stack).parts
-    if first == "config":
-        return Path(rest[0]).stem
-    return first if (stack / "config" / f"{first}.yaml").is_file() else None
+    if not rest or first in SHARED:
+        return None
+    return Path(rest[0]).stem if first == "config" else first

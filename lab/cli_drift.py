@@ -1,0 +1,56 @@
+"""`lab drift`: does traffic differ from what the release was made for?"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lab.paths import RUNS
+from lab.terminal import FAIL, PASS, Json, console, emit, fail, guarded
+from stack.settings import load
+
+CANNOT_JUDGE = 3
+DEFAULT = Path(__file__).parents[1] / "stack/config/drift.yaml"
+
+app = typer.Typer(
+    help="Drift of logged traffic against a reference from a time when all was well.", no_args_is_help=True
+)
+
+
+@app.callback()
+def drift() -> None:
+    """Drift of logged traffic against a reference from a time when all was well."""
+
+
+@app.command()
+@guarded(CANNOT_JUDGE)
+def report(
+    traffic: Annotated[Path, typer.Argument(help="what retrieval wrote with traffic.file")],
+    config: Annotated[Path, typer.Option(help="detectors, window and limits")] = DEFAULT,
+    reference: Annotated[Path | None, typer.Option(help="one that the monitor kept; default: the log's first")] = None,
+    out: Annotated[Path, typer.Option(help="the page")] = RUNS / "drift.html",
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Compare a traffic log window by window, and write a page with plots.
+
+    Exit codes: 0 no window drifts; 1 one does; 3 it cannot be told: too few searches, or no log.
+    """
+    from lab import drift_report
+    from stack.drift.config import DriftConfig
+    from stack.drift.monitor import load as load_reference
+
+    settings = load(config, DriftConfig)
+    try:
+        kept = load_reference(reference) if reference else None
+        looked = drift_report.look(settings, traffic, kept)
+    except (OSError, ValueError) as problem:
+        fail(str(problem), CANNOT_JUDGE)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(drift_report.page(settings, looked), encoding="utf-8")
+    drifting = [one.number for one in looked if one.drift]
+    if as_json:
+        emit({"windows": len(looked), "drifting": drifting, "page": str(out)})
+    else:
+        console.print(f"{len(drifting)} of {len(looked)} windows drift{': ' if drifting else ''}"
+                      f"{', '.join(map(str, drifting))}\nPage: {out}")  # fmt: skip
+    raise typer.Exit(FAIL if drifting else PASS)

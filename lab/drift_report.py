@@ -1,0 +1,62 @@
+"""A page about drift: what a traffic log looks like beside its reference, window by window."""
+
+import base64
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader
+
+from stack.drift.config import DriftConfig
+from stack.drift.monitor import Looked, Monitor, Reference
+from stack.drift.traffic import Searches, read
+
+
+def look(config: DriftConfig, traffic: Path, reference: Searches | None) -> list[Looked]:
+    """Every full window of a traffic log; without a `reference` the log's first searches are it.
+
+    Raises OSError, and ValueError: too few searches.
+    """
+    searches = read(traffic, config.collection)
+    if reference is None:
+        wanted = config.reference.searches
+        reference, searches = searches[:wanted], searches[wanted:]
+    if len(searches) < config.window.searches:
+        raise ValueError(
+            f"{traffic}: {len(searches)} searches are left to compare; a window has {config.window.searches}: log "
+            "more, or make the windows smaller"
+        )
+    return list(Monitor(config, Reference(reference, config)).take(searches))
+
+
+def page(config: DriftConfig, looked: Sequence[Looked]) -> str:
+    """The report as HTML that needs nothing from elsewhere."""
+    plots = [(name, _plot(name, looked)) for name in config.detectors]
+    pages = Environment(loader=PackageLoader("lab", "templates"), autoescape=True)
+    return pages.get_template("drift.html").render(config=config, looked=looked, plots=plots)
+
+
+def _plot(detector: str, looked: Sequence[Looked]) -> str:
+    """Distances of each window with their limit and what is usual, as a PNG in base64."""
+    import matplotlib  # takes a second: not for --help
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(8, 2.6), layout="constrained")
+    for which, style in (("pinned", "o-"), ("rolling", ".--")):
+        found = [
+            (one.number, c) for one in looked for c in one.compared if (c.detector, c.reference) == (detector, which)
+        ]
+        if found:
+            axes.plot([number for number, _ in found], [c.distance for _, c in found], style, label=which, linewidth=1)
+    last = next(c for c in looked[-1].compared if c.detector == detector)
+    axes.axhline(last.limit, color="tab:red", linewidth=1, label="limit")
+    axes.axhline(last.usual, color="gray", linewidth=1, linestyle=":", label="usual without drift")
+    axes.set_xlabel("window")
+    axes.set_ylabel("distance")
+    axes.legend(loc="upper left", fontsize="small")
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=110)
+    pyplot.close(figure)
+    return base64.b64encode(content.getvalue()).decode()

@@ -1,0 +1,123 @@
+"""The drift monitor as a process: reads what retrieval logs, tells Prometheus, and does what its document says."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import yaml
+from drift_handmade import config, log_of, searches
+from gateway_process import ROOT, free_port, wait_until
+from rag_process import ALL_BOOKS, StartRag
+
+from stack.drift.traffic import read
+
+sys.path.append(str(ROOT / "tests/unit"))
+
+StartDrift = Callable[..., "Drift"]
+
+
+class Drift:
+    """A running monitor over the folder of a test."""
+
+    def __init__(self, folder: Path, **changes: object) -> None:
+        self.folder = folder
+        self.url = f"http://127.0.0.1:{(port := free_port())}"
+        fields = config(**changes).model_dump(mode="json", by_alias=True) | {"every_seconds": 0.05}
+        fields["listen"]["port"] = port
+        (folder / "drift.yaml").write_text(yaml.safe_dump(fields))
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "stack.drift", "--config", folder / "drift.yaml"],
+            cwd=ROOT, env=dict(os.environ), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        )  # fmt: skip
+
+    def get(self, path: str) -> httpx.Response:
+        return httpx.get(f"{self.url}{path}", trust_env=False)
+
+    def metric(self, name: str) -> float | None:
+        lines = [line for line in self.get("/metrics").text.splitlines() if line.startswith(f"{name} ")]
+        return float(lines[0].rpartition(" ")[2]) if lines else None
+
+    def is_up(self) -> bool:
+        try:
+            return self.get("/healthz").status_code == 200
+        except httpx.HTTPError:
+            return False
+
+
+@pytest.fixture
+def start_drift(tmp_path: Path) -> Iterator[StartDrift]:
+    started: list[Drift] = []
+
+    def start(**changes: object) -> Drift:
+        started.append(drift := Drift(tmp_path, **changes))
+        wait_until(drift.is_up, "the monitor is up", 30)
+        return drift
+
+    yield start
+    for drift in started:
+        drift.process.terminate()
+        drift.process.communicate(timeout=10)
+
+
+def test_traffic_of_another_kind_shows_in_the_metrics(start_drift: StartDrift) -> None:
+    drift = start_drift()
+    path = drift.folder / "searches.jsonl"
+    log_of(path, searches(400, 1))
+    wait_until(lambda: drift.metric("drift_reference_searches") == 400, "the reference is full", 30)
+    log_of(path, searches(200, 2))
+    wait_until(lambda: drift.metric("drift_windows_total") == 2, "two windows", 30)
+    detected = 'drift_detected{detector="mmd",reference="pinned"}'
+    assert drift.metric(detected) == 0
+    log_of(path, searches(200, 3, 4.0))
+    wait_until(lambda: drift.metric("drift_windows_total") == 4, "four windows", 30)
+    assert drift.metric(detected) == 1
+    windows = drift.get("/v1/windows").json()["windows"]
+    assert [window["searches"] for window in windows] == [100] * 4
+    assert {one["drift"] for one in windows[-1]["compared"] if one["detector"] == "mmd"} == {True}
+
+
+def test_a_configuration_that_makes_no_sense_refuses_the_start(tmp_path: Path) -> None:
+    fields = config().model_dump(mode="json", by_alias=True)
+    fields["detectors"]["mmd"]["signal"] = "dense"
+    (tmp_path / "drift.yaml").write_text(yaml.safe_dump(fields))
+    command = [sys.executable, "-m", "stack.drift", "--config", tmp_path / "drift.yaml"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert "mmd is for vectors" in done.stderr
+
+
+def test_the_shipped_configuration_is_valid() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "stack.drift", "--check"], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_no_server_error_and_no_undocumented_answer(start_drift: StartDrift) -> None:
+    drift = start_drift()
+    command = [sys.executable, "-m", "schemathesis.cli", "run", f"{drift.url}/openapi.json", "--no-color"]
+    command += ["--seed", "1", "--generation-database", "none", "--max-examples", "15", "--checks", "all"]
+    command += ["--phases", "coverage,fuzzing"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=drift.folder)
+    assert done.returncode == 0, done.stdout[-3000:]
+
+
+def test_retrieval_logs_vectors_and_scores_and_never_a_word(start_rag: StartRag) -> None:
+    rag = start_rag(traffic={"file": "traffic/searches.jsonl"})
+    rag.write(*ALL_BOOKS)
+    rag.build("blue")
+    for question in ("who ruled normandy", "cats"):
+        assert rag.search(question).status_code == 200
+    path = rag.config_file.parent / "traffic/searches.jsonl"
+    wait_until(lambda: path.exists() and len(path.read_bytes().splitlines()) == 2, "two lines", 10)
+    text = path.read_text()
+    assert "normandy" not in text
+    assert "cats" not in text
+    found = read(path, "books")
+    assert found.vectors.shape[0] == 2
+    assert found.dense.min() > 0
+    assert path.stat().st_mode & 0o077 == 0, "its owner's alone"

@@ -1,0 +1,55 @@
+"""`lab drift report`: a verdict in the exit code, and a page that can be looked at."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from drift_handmade import config, log_of, searches
+from typer.testing import CliRunner
+
+from lab.cli import app
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    fields = config(reference=400).model_dump(mode="json", by_alias=True)
+    (tmp_path / "drift.yaml").write_text(yaml.safe_dump(fields))
+    log_of(tmp_path / "searches.jsonl", searches(800, 1))
+    return tmp_path
+
+
+def report(folder: Path, *more: str):
+    command = [
+        "drift",
+        "report",
+        f"{folder}/searches.jsonl",
+        "--config",
+        f"{folder}/drift.yaml",
+        "--out",
+        f"{folder}/page.html",
+    ]
+    return CliRunner().invoke(app, [*command, *more])
+
+
+def test_without_drift_all_is_well(folder: Path) -> None:
+    done = report(folder, "--json")
+    assert (done.exit_code, json.loads(done.stdout)["drifting"]) == (0, [])
+    assert "0 of 4 windows drift" in (folder / "page.html").read_text()
+
+
+def test_with_drift_the_page_shows_where(folder: Path) -> None:
+    log_of(folder / "searches.jsonl", searches(300, 2, 4.0))
+    done = report(folder, "--json")
+    assert (done.exit_code, json.loads(done.stdout)["drifting"]) == (1, [6, 7])
+    page = (folder / "page.html").read_text()
+    assert page.count("data:image/png;base64,") == 3
+    assert 'class="beyond"' in page
+
+
+def test_what_cannot_be_told_is_no_pass(folder: Path) -> None:
+    assert report(folder, "--reference", f"{folder}/none.npz").exit_code == 3
+    (folder / "searches.jsonl").write_text("")
+    done = report(folder)
+    assert done.exit_code == 3
+    assert "no search of the collection" in done.stderr
