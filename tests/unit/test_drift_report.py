@@ -45,6 +45,7 @@ def test_with_drift_the_page_shows_where(folder: Path) -> None:
     page = (folder / "page.html").read_text()
     assert page.count("data:image/png;base64,") == 3
     assert 'class="beyond"' in page
+    assert page.count("<style>") == page.count("</style>") == 1, "or nothing of the page is shown"
 
 
 def test_what_cannot_be_told_is_no_pass(folder: Path) -> None:

@@ -44,6 +44,7 @@ def test_a_failure_of_the_stack_cannot_write_into_the_page(tmp_path: Path) -> No
     assert "&lt;b&gt;no|yes&lt;/b&gt;" in page
     assert "<b>no" not in page
     assert 'class="block"' in page
+    assert page.count("<style>") == page.count("</style>") == 1, "or nothing of the page is shown"
 
 
 def test_all_reports_are_written(tmp_path: Path) -> None:

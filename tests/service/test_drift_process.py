@@ -75,6 +75,7 @@ def test_traffic_of_another_kind_shows_in_the_metrics(start_drift: StartDrift) -
     log_of(path, searches(200, 3, 4.0))
     wait_until(lambda: drift.metric("drift_windows_total") == 4, "four windows", 30)
     assert drift.metric(detected) == 1
+    assert drift.get("/v1/windows").json()["waits_for"] == []
     windows = drift.get("/v1/windows").json()["windows"]
     assert [window["searches"] for window in windows] == [100] * 4
     assert {one["drift"] for one in windows[-1]["compared"] if one["detector"] == "mmd"} == {True}
