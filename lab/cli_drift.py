@@ -12,9 +12,7 @@ from stack.settings import load
 CANNOT_JUDGE = 3
 DEFAULT = Path(__file__).parents[1] / "stack/config/drift.yaml"
 
-app = typer.Typer(
-    help="Drift of logged traffic against a reference from a time when all was well.", no_args_is_help=True
-)
+app = typer.Typer(no_args_is_help=True)
 
 
 @app.callback()

@@ -188,7 +188,7 @@ def wait_ready(run: Run, progress: Progress, services: Iterable[str] | None = No
     for name in ("prometheus", *run.info.services) if services is None else services:
         url, limit = _readiness(run, name)
         begun = time.monotonic()
-        while (problem := _unready(url)) is not None:
+        while (problem := unready(url)) is not None:
             reason, final = problem
             if final:
                 raise RunError(f"{name} cannot become ready: {reason}")
@@ -219,7 +219,7 @@ def _readiness(run: Run, name: str) -> tuple[str, float]:
     return f"http://127.0.0.1:{run.ports.all()[service.ready_port]}/readyz", service.ready_seconds
 
 
-def _unready(url: str) -> tuple[str, bool] | None:
+def unready(url: str) -> tuple[str, bool] | None:
     """None when ready; else the reasons that the service itself gives, if any, and whether it will stay so."""
     try:
         answer = httpx.get(url, timeout=2, trust_env=False)

@@ -9,11 +9,10 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import httpx
 import yaml
 
 from lab import drill, workspace
@@ -26,7 +25,7 @@ from lab.scenario import SERVICES
 from stack.evals import baseline, report
 from stack.evals import run as suites_run
 from stack.evals.gate import Verdict, judge_suite
-from stack.evals.results import Identity, Manifest, Results
+from stack.evals.results import MANIFEST, Identity, Manifest, Results
 from stack.evals.stack_client import Addresses, JudgeEndpoint, Places
 from stack.evals.suite import Mode, Named
 from stack.lifeline import child_environment
@@ -130,23 +129,22 @@ def evaluate(
     before = {name: one.answers for name, one in baselines.items()}
     with deployed(suites, of, progress, judge) as addresses:
         suites_run.run(suites, mode, addresses, PLACES, results, before, progress)
+        if not against_baseline:
+            return results, []
         verdicts = [
-            judge_suite(suite, results.rows(suite.name), baselines[suite.name]) for suite in suites if baselines
+            _judged(suite, mode, addresses, results, before, baselines[suite.name], progress) for suite in suites
         ]
-        verdicts = [
-            _confirmed(verdict, suite, mode, addresses, results, before, baselines, progress)
-            for verdict, suite in zip(verdicts, suites, strict=bool(baselines))
-        ]
-    if verdicts:
-        report.write_all(results.folder, results.manifest(), verdicts)
+    report.write_all(results.folder, results.manifest(), verdicts)
     return results, verdicts
 
 
-def _confirmed(
-    verdict: Verdict, suite: Named, mode: Mode, addresses: Addresses, results: Results,
-    before: Mapping[str, Mapping[str, str]], baselines: Mapping[str, baseline.Baseline], progress: Progress,
+def _judged(
+    suite: Named, mode: Mode, addresses: Addresses, results: Results, before: Mapping[str, Mapping[str, str]],
+    compared: baseline.Baseline, progress: Progress,
 ) -> Verdict:  # fmt: skip
     """A regression that a trusted judge sees is judged again, in rounds, before it blocks."""
+    rows = results.rows(suite.name)
+    verdict = judge_suite(suite, rows, compared)
     judge = suite.suite.judge
     if judge is None or verdict.outcome == "pass" or verdict.trust is None or not verdict.trust.enough:
         return verdict
@@ -154,16 +152,11 @@ def _confirmed(
     for number in range(1, judge.rounds + 1):
         progress(f"{suite.name}: judging again, round {number} of {judge.rounds}")
         again = Results(results.folder / f"{suite.name}-round-{number}")
-        if not (again.folder / "run.json").exists():
-            again = Results.new(results.folder, _round(results.manifest(), again.folder.name))
+        if not (again.folder / MANIFEST).exists():
+            Results.new(results.folder, replace(results.manifest(), run_id=again.folder.name, finished=None))
         suites_run.run([suite], mode, addresses, PLACES, again, before, progress)
-        seen += judge_suite(suite, again.rows(suite.name), baselines[suite.name]).outcome != "pass"
-    confirmed = seen >= judge.needed
-    return judge_suite(suite, results.rows(suite.name), baselines[suite.name], confirmed=confirmed)
-
-
-def _round(manifest: Manifest, name: str) -> Manifest:
-    return Manifest(**{**vars(manifest), "run_id": name, "finished": None})
+        seen += judge_suite(suite, again.rows(suite.name), compared).outcome != "pass"
+    return judge_suite(suite, rows, compared, confirmed=seen >= judge.needed)
 
 
 @contextmanager
@@ -229,16 +222,10 @@ def _without_judge(run: Run, suites: Sequence[Named], progress: Progress) -> Ite
 
 def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
     deadline = time.monotonic() + WITHOUT_JUDGE_SECONDS
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            break
-        try:
-            if httpx.get(f"{url}/readyz", timeout=2, trust_env=False).status_code == httpx.codes.OK:
-                return
-        except httpx.HTTPError:
-            pass
+    while drill.unready(f"{url}/readyz") is not None:
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise RunError(f"moderation without its judge is not ready; the end of {log}:\n{drill.errors_in(log)}")
         time.sleep(0.2)
-    raise RunError(f"moderation without its judge is not ready; the end of {log}:\n{drill.errors_in(log)}")
 
 
 def _free_port() -> int:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import Field
 
@@ -16,7 +16,7 @@ from lab.run import RunError
 from stack.evals.gate import Verdict
 from stack.evals.report import outcome_of
 from stack.evals.suite import Mode, Named, load_suites
-from stack.settings import ConfigError, Settings, nearest, parse
+from stack.settings import ConfigError, Settings, load, nearest
 
 FAULTS = ROOT / "stack/evals/faults"
 CAUGHT = ROOT / "stack/evals/caught.json"
@@ -59,34 +59,40 @@ def load_faults(names: Sequence[str] | None = None) -> dict[str, Fault]:
     for name in names or ():
         if name not in paths:
             raise ConfigError("faults", [f"unknown fault '{name}'; {nearest(name, paths)}"])
-    return {name: parse(paths[name].read_text(encoding="utf-8"), Fault, f"{name}.yaml") for name in names or paths}
+    return {name: load(paths[name], Fault) for name in names or paths}
 
 
 def run(names: Sequence[str] | None, mode: Mode, rounds: int, progress: Progress) -> list[Caught]:
     """Evaluate each fault, and before them the stack as it is, `rounds` times. What is found is kept as it comes."""
     suites = load_suites()
-    healthy = Fault(title="Nothing is wrong", catches=("-",), change={})
-    todo = [(f"healthy-{number}", healthy, ()) for number in range(1, rounds + 1)]
-    todo += [(name, fault, fault.catches) for name, fault in load_faults(names).items()]
+    todo = [_Release(f"healthy-{number}", "Nothing is wrong", (), {}) for number in range(1, rounds + 1)]
+    todo += [_Release(name, fault.title, fault.catches, fault.change) for name, fault in load_faults(names).items()]
     found = []
-    for name, fault, expected in todo:
-        progress(f"fault {name}: {fault.title}")
-        found.append(_one(name, fault, expected, suites, mode, progress))
-        progress(f"fault {name}: {found[-1].outcome} {', '.join(found[-1].suites)}")
+    for one in todo:
+        progress(f"fault {one.name}: {one.title}")
+        found.append(_one(one, suites, mode, progress))
+        progress(f"fault {one.name}: {found[-1].outcome} {', '.join(found[-1].suites)}")
         _keep(found[-1])
     return found
 
 
-def _one(
-    name: str, fault: Fault, expected: tuple[str, ...], suites: Sequence[Named], mode: Mode, progress: Progress
-) -> Caught:  # fmt: skip
+class _Release(NamedTuple):
+    name: str
+    title: str
+    expected: tuple[str, ...]
+    change: dict[str, Any]
+
+
+def _one(of: _Release, suites: Sequence[Named], mode: Mode, progress: Progress) -> Caught:
     begun = time.monotonic()
-    release = evaluation.release(suites, label=name, patches=[fault.change])
+    release = evaluation.release(suites, label=of.name, patches=[of.change])
     try:
         _, verdicts = evaluation.evaluate(suites, mode, release, progress)
     except RunError as problem:
-        return Caught(name, fault.title, expected, f"does not start: {problem}"[:200], {}, time.monotonic() - begun)
-    return Caught(name, fault.title, expected, outcome_of(verdicts), _blocking(verdicts), time.monotonic() - begun)
+        progress(f"fault {of.name} does not start: {problem}")
+        return Caught(of.name, of.title, of.expected, "does not start", {}, time.monotonic() - begun)
+    seconds = time.monotonic() - begun
+    return Caught(of.name, of.title, of.expected, outcome_of(verdicts), _blocking(verdicts), seconds)
 
 
 def _blocking(verdicts: Sequence[Verdict]) -> dict[str, tuple[str, ...]]:

@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 from fastapi import FastAPI
 from pydantic import BaseModel
@@ -15,29 +14,10 @@ from stack.service.app import create_service
 from stack.telemetry.metrics import DriftMetrics
 
 
-class Detection(BaseModel):
-    detector: str
-    reference: str
-    distance: float
-    usual: float
-    limit: float
-    p_value: float
-    beyond: bool
-    in_a_row: int
-    drift: bool
-
-
-class Window(BaseModel):
-    number: int
-    begun: float
-    ended: float
-    searches: int
-    no_answer: float
-    compared: list[Detection]
-
-
 class Windows(BaseModel):
-    windows: list[Window]
+    waits_for: list[str]
+    """Why nothing is compared yet; empty while something is."""
+    windows: list[Looked]
 
 
 def build(config: DriftConfig, folder: Path) -> FastAPI:
@@ -59,18 +39,13 @@ def build(config: DriftConfig, folder: Path) -> FastAPI:
         body_bytes=1024,
         metrics=metrics,
         registry=metrics.registry,
-        ready=list,  # it watches from the start; what it still waits for is in /v1/windows and in its metrics
+        ready=list,  # it watches from the start; what it still waits for is in /v1/windows
         lifespan=running,
     )
 
     @app.get("/v1/windows")
     async def windows() -> Windows:
         """The windows so far, the latest last."""
-        return Windows.model_validate({"windows": [_told(one) for one in watch.looked]})
+        return Windows(waits_for=watch.reasons, windows=list(watch.looked))
 
     return app
-
-
-def _told(looked: Looked) -> dict[str, Any]:
-    """A window as it is answered."""
-    return vars(looked) | {"compared": [vars(one) for one in looked.compared]}

@@ -1,9 +1,8 @@
 """Compares each window of searches with a pinned and a rolling reference."""
 
-import logging
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
 
@@ -13,8 +12,6 @@ from stack.drift.config import Detector, DriftConfig
 from stack.drift.distances import SCORES, VECTORS, Distance
 from stack.drift.null import Null, resample
 from stack.drift.traffic import Searches
-
-log = logging.getLogger(__name__)
 
 Which = Literal["pinned", "rolling"]
 
@@ -94,6 +91,7 @@ class Monitor:
     def __init__(self, config: DriftConfig, reference: Reference) -> None:
         self._config = config
         self.reference = reference
+        self._pinned = self._sampled(reference.searches)
         self.nulls = {name: reference.null(detector) for name, detector in config.detectors.items()}
         self._waiting: list[Searches] = []
         self._rolling: deque[Searches] = deque(maxlen=config.reference.rolling_windows)
@@ -111,9 +109,9 @@ class Monitor:
 
     def _look(self, window: Searches) -> Looked:
         self._windows += 1
-        compared = [self._compare(name, "pinned", self.reference.searches, window) for name in self._config.detectors]
+        compared = [self._compare(name, "pinned", self._pinned, window) for name in self._config.detectors]
         if len(self._rolling) == self._rolling.maxlen:
-            before = joined(list(self._rolling))
+            before = self._sampled(joined(list(self._rolling)))
             compared += [self._compare(name, "rolling", before, window) for name in self._config.detectors]
         self._rolling.append(window)
         return Looked(
@@ -128,8 +126,7 @@ class Monitor:
     def _compare(self, name: str, which: Which, before: Searches, window: Searches) -> Compared:
         detector, null = self._config.detectors[name], self.nulls[name]
         threshold = detector.threshold
-        rows = self._sampled(len(before))
-        distance = distance_of(detector)(values_of(before[rows], detector), values_of(window, detector))
+        distance = distance_of(detector)(values_of(before, detector), values_of(window, detector))
         if threshold.kind == "fixed":
             assert threshold.value is not None, "the configuration was checked"
             limit = threshold.value
@@ -141,16 +138,16 @@ class Monitor:
         drift = row >= self._config.consecutive
         return Compared(name, which, distance, null.middle, limit, null.p_value(distance), beyond, row, drift)
 
-    def _sampled(self, there_are: int) -> np.ndarray:
-        """As many rows as the null was measured against, the same ones each time."""
+    def _sampled(self, before: Searches) -> Searches:
+        """As many as the null was measured against, the same rows each time."""
         most = len(self.reference.searches) - self._config.window.searches
-        return np.sort(np.random.default_rng(0).permutation(there_are)[:most])
+        return before[np.sort(np.random.default_rng(0).permutation(len(before))[:most])]
 
 
 def joined(parts: list[Searches]) -> Searches:
     """One after the other."""
-    names = ("at", "vectors", "dense", "sparse", "evidence")
-    return Searches(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+    columns = zip(*(vars(part).values() for part in parts), strict=True)
+    return Searches(*map(np.concatenate, columns))
 
 
 def save(searches: Searches, path: Path) -> None:
@@ -164,7 +161,7 @@ def load(path: Path) -> Searches:
     """A reference that was kept. Raises OSError, and ValueError where it is none."""
     try:
         with np.load(path) as arrays:
-            return Searches(**{name: arrays[name] for name in ("at", "vectors", "dense", "sparse", "evidence")})
+            return Searches(**{field.name: arrays[field.name] for field in fields(Searches)})
     except (KeyError, EOFError) as problem:
         raise ValueError(
             f"{path}: no reference of the drift monitor ({problem}); remove it to collect a new one"

@@ -30,11 +30,6 @@ class Null:
         """Share of windows without drift that are as far as `distance`, itself counted among them."""
         return float((1 + (self.values >= distance).sum()) / (1 + len(self.values)))
 
-    def excess(self, distance: float) -> float:
-        """How many spreads of the null (its 84 % less its 50 % quantile) a distance lies above its middle."""
-        spread = float(np.quantile(self.values, 0.84) - np.median(self.values))
-        return (distance - self.middle) / spread if spread > 0 else float("inf" if distance > self.middle else 0)
-
 
 def resample(
     reference: np.ndarray, window: int, distance: Distance, draws: int, compared: int, seed: int = 0

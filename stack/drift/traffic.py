@@ -31,7 +31,7 @@ class Searches:
         return len(self.at)
 
     def __getitem__(self, rows: slice | np.ndarray) -> "Searches":
-        return Searches(*(getattr(self, name)[rows] for name in ("at", "vectors", "dense", "sparse", "evidence")))
+        return Searches(*(column[rows] for column in vars(self).values()))
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import logging
 import os
 import threading
+from collections import deque
 from pathlib import Path
 
 from stack.drift.config import DriftConfig
@@ -13,6 +14,7 @@ from stack.telemetry.metrics import DriftMetrics
 
 log = logging.getLogger(__name__)
 
+KEPT = 1000  # windows that are told of
 _NICENESS = 10  # nobody waits for it, and it must not slow down what it watches
 
 
@@ -30,7 +32,7 @@ class Watch:
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="drift", daemon=True)
         self._reference = self._stored()
-        self.looked: list[Looked] = []
+        self.looked: deque[Looked] = deque(maxlen=KEPT)
 
     def _stored(self) -> Reference | None:
         if not self._file.exists():
@@ -94,7 +96,7 @@ class Watch:
         return together[wanted:]
 
     def _tell(self, looked: Looked) -> None:
-        self.looked = [*self.looked[-999:], looked]
+        self.looked.append(looked)
         metrics = self._metrics
         metrics.windows.inc()
         metrics.window_end.set(looked.ended)

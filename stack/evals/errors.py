@@ -13,5 +13,9 @@ class ResultsError(EvaluationError):
     """A run's folder cannot be used; the message says why and what to do."""
 
 
+class NotComparable(EvaluationError, ValueError):
+    """A run and its baseline are of different examples or scores: there is no verdict."""
+
+
 class TrackingFailed(EvaluationError):
     """A run could not be recorded; the message says why. Its folder has everything."""

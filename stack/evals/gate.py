@@ -4,13 +4,14 @@ A metric blocks only where the whole confidence interval of its change lies beyo
 stopped for what may be chance. Nothing passes for want of evidence: without a baseline there is no verdict.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from stack.evals.baseline import Baseline
+from stack.evals.errors import NotComparable
 from stack.evals.example import Row
 from stack.evals.judge import Choice, at_equal_length, kappa
 from stack.evals.statistics import AGGREGATES, Interval, paired, smallest_effect
@@ -19,7 +20,6 @@ from stack.evals.tasks import task_of
 from stack.evals.tasks.preference import KNOWN, SEEN
 
 Outcome = Literal["pass", "warn", "block"]
-COVERAGE = Metric(score="answered", tolerance=0.0)
 COVERAGE_TOLERANCE = 0.01
 """Share of the examples that may fail by more than in the baseline."""
 
@@ -71,18 +71,22 @@ class Verdict:
     @property
     def outcome(self) -> Outcome:
         """The worst of its findings."""
-        outcomes = {finding.outcome for finding in self.findings}
-        return "block" if "block" in outcomes else "warn" if "warn" in outcomes else "pass"
+        return worst(finding.outcome for finding in self.findings)
+
+
+def worst(outcomes: Iterable[Outcome]) -> Outcome:
+    """What comes of all together; pass where there are none."""
+    return max(outcomes, key=("pass", "warn", "block").index, default="pass")
 
 
 def judge_suite(suite: Named, rows: Mapping[str, Row], baseline: Baseline, confirmed: bool | None = None) -> Verdict:
     """Compare. `rows` are of all examples of the run. `confirmed`: whether a judged regression was seen again.
 
-    Raises ValueError when an example of the run is not in the baseline: they are of different data.
+    Raises NotComparable when an example of the run is not in the baseline: they are of different data.
     """
     names = sorted(rows)
     if missing := [name for name in names if name not in baseline.scores]:
-        raise ValueError(f"{suite.name}: {len(missing)} examples are not in the baseline, the first is {missing[0]}")
+        raise NotComparable(f"{suite.name}: {len(missing)} examples are not in the baseline, the first is {missing[0]}")
     trust = _trust(suite, rows)
     findings = [_coverage(suite, rows, baseline, names)]
     findings += [
@@ -96,10 +100,9 @@ def judge_suite(suite: Named, rows: Mapping[str, Row], baseline: Baseline, confi
 def _coverage(suite: Named, rows: Mapping[str, Row], baseline: Baseline, names: Sequence[str]) -> Finding:
     now = np.array([float(rows[name].error is None) for name in names])
     before = np.array([float(bool(baseline.scores[name])) for name in names])
-    tier = (
-        "judged" if suite.suite.judge else "deterministic"
-    )  # a judge that gives no verdict is not the release's fault
-    metric = COVERAGE.model_copy(update={"tolerance": COVERAGE_TOLERANCE, "tier": tier})
+    # A judge that gives no verdict is not the release's fault.
+    tier = "judged" if suite.suite.judge else "deterministic"
+    metric = Metric(score="answered", tolerance=COVERAGE_TOLERANCE, tier=tier)
     return _compared(suite, "coverage", metric, now, before, np.full(len(names), np.nan), None, None)
 
 
@@ -121,7 +124,7 @@ def _finding(
         before.append(there)
         labels.append(row.scores.get("label", np.nan))
     if not now:
-        raise ValueError(f"{suite.name}: no example has the score '{metric.score}' for the metric '{name}'")
+        raise NotComparable(f"{suite.name}: no example has the score '{metric.score}' for the metric '{name}'")
     return _compared(suite, name, metric, np.array(now), np.array(before), np.array(labels), trust, confirmed)
 
 

@@ -8,17 +8,16 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader
 from rich.table import Table
 
-from stack.evals.gate import Finding, Outcome, Verdict
+from stack.evals.gate import Finding, Outcome, Verdict, worst
 from stack.evals.results import Manifest
 
 WORDS: dict[Outcome, str] = {"pass": "pass", "warn": "warn", "block": "BLOCK"}
-STYLES: dict[Outcome, str] = {"pass": "green", "warn": "yellow", "block": "bold red"}
+STYLES: dict[Outcome, str] = {"pass": "", "warn": "yellow", "block": "bold red"}
 
 
 def outcome_of(verdicts: Iterable[Verdict]) -> Outcome:
     """The worst of all."""
-    outcomes = {verdict.outcome for verdict in verdicts}
-    return "block" if "block" in outcomes else "warn" if "warn" in outcomes else "pass"
+    return worst(verdict.outcome for verdict in verdicts)
 
 
 def sentence(verdicts: Sequence[Verdict]) -> str:
@@ -52,15 +51,14 @@ def cells(finding: Finding) -> list[str]:
 HEADS = ("suite", "metric", "verdict", "baseline", "now", "change [95 %]", "tolerance", "examples", "sees from", "why")
 
 
-def table(verdicts: Sequence[Verdict], all_metrics: bool = True) -> Table:
+def table(verdicts: Sequence[Verdict]) -> Table:
     """For the terminal. A change above 0 is an improvement."""
     made = Table(box=None, pad_edge=False, header_style="bold")
     for head in HEADS:
         made.add_column(head, justify="right" if head in HEADS[3:9] else "left", no_wrap=head in HEADS[:6])
     for verdict in verdicts:
         for finding in verdict.findings:
-            if all_metrics or finding.outcome != "pass":
-                made.add_row(*cells(finding), style=STYLES[finding.outcome] if finding.outcome != "pass" else "")
+            made.add_row(*cells(finding), style=STYLES[finding.outcome])
     return made
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from stack.settings import ConfigError, Settings, nearest, parse
+from stack.settings import ConfigError, Settings, load, nearest
 
 SUITES = Path(__file__).parent / "suites"
 Mode = Literal["quick", "full"]
@@ -95,13 +95,8 @@ class Named:
     def __init__(self, path: Path) -> None:
         """Raises ConfigError."""
         self.name = path.stem
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as problem:
-            raise ConfigError(path.name, [f"cannot read this suite: {problem}"]) from problem
-        self.suite = parse(text, Suite, path.name)
-        canonical = self.suite.model_dump_json()
-        self.hash = hashlib.sha256(canonical.encode()).hexdigest()
+        self.suite = load(path, Suite)
+        self.hash = hashlib.sha256(self.suite.model_dump_json().encode()).hexdigest()
 
     def size(self, mode: Mode) -> int:
         """Examples of each collection or slice."""

@@ -8,6 +8,7 @@ from stack.evals.example import Example, chosen
 from stack.evals.judge import PREFERENCE, Pair, compare
 from stack.evals.stack_client import Held, Places, Stack
 from stack.evals.suite import Mode, Named
+from stack.evals.tasks.retrieval import SOURCES
 from stack.rag import sources
 from stack.rag.sources.questions import answers
 
@@ -29,9 +30,11 @@ class Preference:
         judge = suite.suite.judge
         assert judge is not None, "suites of this task have one"
         self._attempts = judge.attempts
-        collection = sources.load("disflqa", places.data, places.manuals)
+        collection = sources.load(SOURCES[name], places.data, places.manuals)
         self._texts = {document.id: document.text for document in collection.documents}
-        said = {query: answer for query, answer in answers("disflqa", places.data).items() if isinstance(answer, str)}
+        said = {
+            query: answer for query, answer in answers(SOURCES[name], places.data).items() if isinstance(answer, str)
+        }
         queries = [query for query in chosen(collection.queries, 10_000, lambda query: query.id) if query.id in said]
         documents = {query.id: next(iter(collection.judgements[query.id])) for query in queries}
         found = [

@@ -11,8 +11,7 @@ from stack.rag import sources
 
 
 class Refusal:
-    """refused: of questions about another collection, those that got the refusal (no passage in the prompt);
-    answered: of questions about this one, those that did not."""
+    """right: a question about another collection got the refusal (no passage in the prompt), one about this did not."""
 
     WORST: ClassVar[Mapping[str, float]] = {"right": 0.0}
 
