@@ -79,7 +79,7 @@ def _once(strike: Callable[[], None]) -> Watcher:
 def _killing(name: str) -> Disturbance:
     def arm(run: Run) -> Watcher:
         pid = next(process.pid for process in control.processes(run) if process.name == name)
-        return _once(lambda: os.kill(pid, signal.SIGKILL))
+        return _once(psutil.Process(pid).kill)  # refuses 0, supervisord's word for "does not run" and os.kill's for us
 
     return arm
 

@@ -85,12 +85,26 @@ def run() -> Iterator[Run]:
         yield run
 
 
+def _process(run: Run, name: str) -> control.Process:
+    return next(process for process in control.processes(run) if process.name == name)
+
+
 def state(run: Run, name: str) -> str:
-    return next(process.state for process in control.processes(run) if process.name == name)
+    return _process(run, name).state
 
 
 def pid(run: Run, name: str) -> int:
-    return next(process.pid for process in control.processes(run) if process.name == name)
+    """Of a program that runs, when need be by and by: supervisord gives 0 for one that does not (yet, or again)."""
+    assert eventually(lambda: _process(run, name).pid), f"{name} does not run"
+    return _process(run, name).pid
+
+
+def kill(run: Run, name: str) -> int:
+    """The id of the process that was killed."""
+    killed = pid(run, name)
+    assert killed > 0  # 0 would be the group that these tests themselves belong to
+    os.kill(killed, signal.SIGKILL)
+    return killed
 
 
 def tree(run: Run) -> list[psutil.Process]:
@@ -175,8 +189,7 @@ def test_a_program_that_does_not_exist_is_a_clear_error(run, name, why):
 
 def test_a_service_that_was_killed_comes_back_and_the_run_tells_of_it(run):
     begun = time.time()
-    old = pid(run, "gateway")
-    os.kill(old, signal.SIGKILL)
+    old = kill(run, "gateway")
     assert eventually(lambda: state(run, "gateway") == "RUNNING" and pid(run, "gateway") != old)
     assert eventually(lambda: _ended(run, begun, time.time()))
     assert [one.split()[0] for one in _ended(run, begun, time.time())] == ["gateway"]
@@ -186,19 +199,18 @@ def test_a_service_that_was_killed_comes_back_and_the_run_tells_of_it(run):
 
 def test_a_service_that_was_killed_is_not_told_as_one_that_ended_well(run):
     begun = time.time()
-    os.kill(pid(run, "gateway"), signal.SIGKILL)
+    kill(run, "gateway")
     assert eventually(lambda: _ended(run, begun, time.time()))
     assert _ended(run, begun, time.time()) == ["gateway (killed)"]
 
 
 def test_a_service_that_was_killed_in_its_first_second_has_ended_too(run):
     """Bug: supervisord has another word for such an end, and it went unnoticed."""
-    first = pid(run, "gateway")
     begun = time.time()
-    os.kill(first, signal.SIGKILL)
-    assert eventually(lambda: pid(run, "gateway") not in (0, first) and _ended(run, begun, time.time()))
+    first = kill(run, "gateway")
+    assert eventually(lambda: pid(run, "gateway") != first and _ended(run, begun, time.time()))
     begun = time.time()
-    os.kill(pid(run, "gateway"), signal.SIGKILL)
+    kill(run, "gateway")
     assert eventually(lambda: _ended(run, begun, time.time()))
     assert _ended(run, begun, time.time()) == ["gateway (killed)"]
     assert eventually(lambda: state(run, "gateway") == "RUNNING")
