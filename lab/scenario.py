@@ -289,9 +289,10 @@ class Scenario:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over every file of the scenario but its proof and recordings, which are made from the rest."""
+        """SHA-256 over every file that decides what runs and how it is graded: all but the texts for people, and the
+        proof and recordings, which are made from the rest."""
         digest = hashlib.sha256()
-        for path in sorted(p for p in self.folder.rglob("*") if p.is_file()):
+        for path in sorted(p for p in self.folder.rglob("*") if p.is_file() and p.suffix != ".md"):
             name = path.relative_to(self.folder).as_posix()
             if not name.startswith(("hidden/proof/", "hidden/recordings/")):
                 digest.update(f"{name}\0{path.stat().st_size}\0".encode() + path.read_bytes())

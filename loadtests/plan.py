@@ -9,7 +9,7 @@ import json
 import math
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +21,7 @@ from loadtests import LoadError
 from loadtests.labelled import Expected
 from loadtests.questions import SPLITS, draw
 from loadtests.shapes import SHAPES, expected, peak, poisson, steady
-from loadtests.users import USERS
+from loadtests.users import NEW_SHARE, USERS, Text, User
 
 MAX_RATE = 200.0  # requests/s; one generator on one core keeps its schedule up to here
 MAX_SECONDS = 3600.0
@@ -146,7 +146,7 @@ def materialise(
         raise LoadError(f"max_tokens is {max_tokens}; it must be at least 1")
     offsets = _offsets(mode, shape, rate, seconds, seed)
     # Three streams of chance: a new rate keeps the questions, a new user keeps the arrivals.
-    texts = draw(USERS[user].texts(data, split), random.Random(f"{seed}/questions"))
+    texts = _texts(USERS[user], data, split, seed, seconds / 2)
     dice = random.Random(f"{seed}/{user}")
     header = {
         "user": user, "shape": shape, "rate": rate, "seconds": seconds, "seed": seed, "split": split,
@@ -155,7 +155,7 @@ def materialise(
     arrivals = []
     where = "the plan is not valid"
     for i, offset in enumerate(offsets):
-        text = next(texts)
+        text = texts(offset)
         request = USERS[user].request(target, text.text, dice, max_tokens)
         fields = {"i": i, "offset": offset, "tenant": tenant, "path": request.path, "body": request.body,
                   "expected": text.expected}  # fmt: skip
@@ -183,6 +183,16 @@ def read_plan(path: Path) -> Plan:
     if header.mode == "open" and arrivals[-1].offset > header.seconds:
         raise LoadError(f"{path}: the last request is due at {arrivals[-1].offset} s, after the plan's end")
     return Plan(header, arrivals)
+
+
+def _texts(user: User, data: Path, split: str, seed: int, middle: float) -> Callable[[float], Text]:
+    """What the next request asks, by the second in which it is due; from `middle` on there may be new subjects."""
+    texts = draw(user.texts(data, split), random.Random(f"{seed}/questions"))
+    if user.later is None:
+        return lambda offset: next(texts)
+    later = draw(user.later(data, split), random.Random(f"{seed}/later"))
+    dice = random.Random(f"{seed}/subjects")
+    return lambda offset: next(later if offset >= middle and dice.random() < NEW_SHARE else texts)
 
 
 def _offsets(mode: str, shape: str, rate: float, seconds: float, seed: int) -> list[float]:

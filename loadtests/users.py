@@ -12,6 +12,7 @@ from loadtests.questions import load_questions
 # Where questions are asked in the library whose assistant the lab serves; the gateway's templates may use it.
 DESKS = ("adult reference", "children", "local history", "periodicals")
 ASKED_SHARE = 0.2  # of a library's readers who want an answer written; the others look at what is found
+NEW_SHARE = 0.25  # of the readers whose subject is new, once it has come up
 
 CHAT, SEARCH, ASK, MODERATION = "/v1/chat/completions", "/v1/search", "/v1/ask", "/v1/moderations"
 
@@ -35,13 +36,14 @@ class User:
     """`texts` takes the data folder and a split; `request` the target, a text, dice and most tokens.
 
     `reference` names the user that sends the same texts with nothing left to chance: what the healthy stack makes of
-    each text is measured with it.
+    each text is measured with it. `later` are texts that NEW_SHARE of the requests have in the second half of a run.
     """
 
     what: str
     texts: Callable[[Path, str], list[Text]]
     request: Callable[[str, str, random.Random, int | None], Request]
     reference: str | None = None
+    later: Callable[[Path, str], list[Text]] | None = None
 
 
 def _reading_desk(target: str, text: str, dice: random.Random, max_tokens: int | None) -> Request:
@@ -89,6 +91,13 @@ USERS = {
     "reading_desk": User("visitors of a reading desk ask an assistant", _questions, _reading_desk),
     "library": User("readers search a collection, some ask it", _labelled("encyclopedia"), _library, "library_search"),
     "library_search": User("readers search a collection", _labelled("encyclopedia"), _search, "library_search"),
+    "search_box": User("readers search a collection for whatever comes to mind", _questions, _search),
+    "new_subject": User(
+        "the same, and from the middle of the run on a quarter of the questions are about medicine",
+        _questions,
+        _search,
+        later=_labelled("medicine"),
+    ),
     "comments": User("a site has comments checked", _labelled("comments"), _comments, "comments"),
 }
 

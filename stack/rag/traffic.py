@@ -8,7 +8,7 @@ import numpy as np
 
 from stack.rag.config import Traffic
 from stack.rag.pipeline import Found
-from stack.service.audit import Audit, AuditTrail
+from stack.service.audit import Audit
 
 
 class TrafficLog:
@@ -19,7 +19,7 @@ class TrafficLog:
         self._wanted = config.file is not None
         if config.file is not None:
             (folder / config.file).parent.mkdir(parents=True, exist_ok=True)
-        self._lines = Audit(AuditTrail(file=config.file, max_bytes=config.max_bytes), folder)
+        self._lines = Audit(config, folder)
         self.writing = self._lines.writing
 
     def write(self, collection: str, tenant: str, found: Found) -> None:

@@ -9,7 +9,7 @@ import pytest
 from loadtests import LoadError
 from loadtests.labelled import load_labelled
 from loadtests.plan import materialise
-from loadtests.questions import SPLITS
+from loadtests.questions import SOURCE, SPLITS
 from loadtests.users import ASK, MODERATION, SEARCH, USERS, text_of
 
 
@@ -19,9 +19,16 @@ def data(tmp_path: Path) -> Path:
     folder.mkdir()
     questions = [{"text": f"what is thing number {n}", "document": f"d{n}"} for n in range(200)]
     comments = [{"text": f"comment number {n}", "violating": n % 2 == 0} for n in range(200)]
-    for name, entries in (("encyclopedia", questions), ("comments", comments)):
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    medicine = [{"text": f"does drug number {n} help", "document": f"m{n}"} for n in range(200)]
+    for name, entries in (("encyclopedia", questions), ("comments", comments), ("medicine", medicine)):
+        _write(folder / f"{name}.jsonl", entries)
+    _write(tmp_path / "data" / SOURCE, [{"question": f"is number {n} prime"} for n in range(900)])
     return tmp_path / "data"
+
+
+def _write(path: Path, entries: list[dict]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
 
 
 def plan(user: str, data: Path, **changes):
@@ -74,6 +81,23 @@ def test_most_readers_search_and_some_ask(data):
     assert 0.1 < paths.count(ASK) / len(paths) < 0.3
     assert all(bool(arrival.body.get("stream")) == (arrival.path == ASK) for arrival in arrivals)
     assert all("books" in arrival.body.values() for arrival in arrivals)
+
+
+def test_a_new_subject_comes_up_in_the_middle_of_the_run_and_not_before(data):
+    arrivals = plan("new_subject", data, rate=40.0).arrivals
+    new = [arrival.offset for arrival in arrivals if "drug" in arrival.body["query"]]
+    later = [arrival.offset for arrival in arrivals if arrival.offset >= 10.0]
+    assert min(new) >= 10.0
+    assert 0.18 < len(new) / len(later) < 0.32
+    assert {arrival.path for arrival in arrivals} == {SEARCH}
+
+
+def test_before_the_new_subject_the_same_is_asked_as_without_one(data):
+    with_, without = (
+        [(a.offset, a.body["query"]) for a in plan(user, data, rate=40.0).arrivals if a.offset < 10.0]
+        for user in ("new_subject", "search_box")
+    )
+    assert with_ == without
 
 
 def test_what_the_healthy_stack_is_asked_once_is_what_may_be_graded(data):

@@ -85,8 +85,8 @@ def test_no_file_lies_where_nothing_reads_it(scenario):
     assert [name for name in files if not re.fullmatch(read_parts, name)] == []
 
 
-def test_the_digest_is_of_everything_but_what_is_made_from_it(scenario, tmp_path):
-    """Exploit: change a threshold after the proof. And a proof must not make itself out of date."""
+def test_the_digest_is_of_everything_that_decides_and_not_of_what_is_made_from_it(scenario, tmp_path):
+    """Exploit: change a threshold after the proof. And neither a proof nor a better hint makes a proof out of date."""
     copy = tmp_path / scenario.id
     for path in (p for p in scenario.folder.rglob("*") if p.is_file()):
         target = copy / path.relative_to(scenario.folder)
@@ -95,10 +95,16 @@ def test_the_digest_is_of_everything_but_what_is_made_from_it(scenario, tmp_path
     for made in ("hidden/proof/proof.json", "hidden/recordings/new.json.gz"):
         (copy / made).parent.mkdir(parents=True, exist_ok=True)
         (copy / made).write_text("{}")
+    for text in ("hidden/hints.md", "hidden/debrief.md", "public/brief.md"):
+        _append(copy / text)
     assert Scenario(copy).digest == scenario.digest
-    with (copy / "hidden/hints.md").open("a") as file:
-        file.write("\n")
+    _append(copy / "hidden/truth.yaml")
     assert Scenario(copy).digest != scenario.digest
+
+
+def _append(path: Path) -> None:
+    with path.open("a") as file:
+        file.write("\n")
 
 
 def test_an_unknown_scenario_names_the_nearest():

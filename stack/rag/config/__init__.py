@@ -43,12 +43,10 @@ class Telemetry(Logs):
     """True writes queries and prompts into the log. They hold what people typed: leave it off."""
 
 
-class Traffic(Settings):
+class Traffic(AuditTrail):
     file: Path | None = None
     """A JSON line for each search is written here: vector and scores of the query, not its text; null writes nothing.
     Relative to this file."""
-    max_bytes: int = Field(100_000_000, ge=1_000_000)
-    """A larger file is renamed to FILE.1, in place of the one before."""
 
 
 class Answerer(Upstream):

@@ -4,9 +4,10 @@ One module a service. Labels are bounded: their values come from the configurati
 """
 
 from stack.telemetry.metrics.drift import DriftMetrics
+from stack.telemetry.metrics.gate import GateMetrics
 from stack.telemetry.metrics.gateway import GatewayMetrics
 from stack.telemetry.metrics.llm import CanaryMetrics
 from stack.telemetry.metrics.moderation import ModerationMetrics
 from stack.telemetry.metrics.rag import RagMetrics
 
-__all__ = ["CanaryMetrics", "DriftMetrics", "GatewayMetrics", "ModerationMetrics", "RagMetrics"]
+__all__ = ["CanaryMetrics", "DriftMetrics", "GateMetrics", "GatewayMetrics", "ModerationMetrics", "RagMetrics"]
