@@ -1,6 +1,7 @@
 """Every shipped scenario: its folder is whole, its changes can be made, its queries can be asked, it tells nothing."""
 
 import re
+from pathlib import Path
 from collections.abc import Iterator
 from itertools import pairwise
 from string import Template
