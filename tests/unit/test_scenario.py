@@ -1,9 +1,9 @@
 """Every shipped scenario: its folder is whole, its changes can be made, its queries can be asked, it tells nothing."""
 
 import re
-from pathlib import Path
 from collections.abc import Iterator
 from itertools import pairwise
+from pathlib import Path
 from string import Template
 from typing import Any
 
