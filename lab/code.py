@@ -9,12 +9,15 @@ from lab.paths import ROOT
 
 SHARED = {"service", "telemetry", "lifeline"}
 """Folders of `stack/` that every service uses; any other one is a service's, or the evaluation's."""
+ALSO = {"gate": {"rag", "evals"}}
+"""Folders whose code a service runs in its own process, besides its own."""
 SUFFIXES = {".py", ".yaml", ".yml", ".json", ".lock", ".npz", ".safetensors", ".onnx"}
 
 
 def code_digest(services: Iterable[str]) -> str:
     """SHA-256 over names and contents of the files of this checkout that `services` run with."""
-    return _digest(frozenset(services))
+    named = frozenset(services)
+    return _digest(named.union(*(ALSO.get(name, ()) for name in named)))
 
 
 @cache

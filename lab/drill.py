@@ -16,7 +16,7 @@ from lab import state, workspace
 from lab.code import code_digest
 from lab.paths import CACHE
 from lab.prometheus import Prometheus
-from lab.run import CURRENT, Run, RunError, RunInfo, create, current, new_id, set_current
+from lab.run import CURRENT, Ports, Run, RunError, RunInfo, create, current, new_id, set_current
 from lab.runtime import control
 from lab.runtime.services import SERVICES
 from lab.scenario import Load, Scenario, Symptom
@@ -25,7 +25,7 @@ from loadtests.plan import MAX_REQUESTS, Plan, materialise
 Progress = Callable[[str], None]
 Configs = Mapping[str, dict[str, Any]]
 
-PORT_BASES, PORTS = range(8100, 9100, 10), 7
+PORT_BASES = range(8100, 9100, 10)
 ENOUGH = 1.5
 PROMETHEUS_SECONDS = 20
 LONGEST_SECONDS = 6 * 3600
@@ -160,9 +160,9 @@ def free_base() -> int:
             raise RunError(f"LAB_PORT_BASE is {chosen!r}: it must be a port from 1024 to 65000")
         return int(chosen)
     for base in PORT_BASES:
-        if not any(_taken(base + offset) for offset in range(PORTS)):
+        if not any(map(_taken, Ports(base).all().values())):
             return base
-    raise RunError("no free ports between 8100 and 9100: set LAB_PORT_BASE to the first of seven free ports")
+    raise RunError("no free ports between 8100 and 9100: set LAB_PORT_BASE to the first of nine free ports")
 
 
 def refuse_taken_ports(run: Run) -> None:

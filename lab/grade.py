@@ -15,7 +15,7 @@ from typing import Any, Literal
 from lab.host import QUIET_SHARE
 from lab.measure import load_figures
 from lab.quality import Paired, paired, scores
-from lab.scenario import Bound, Check, Cost, Goodput, Objectives, PromptHolds, Public, Quality, Work
+from lab.scenario import Bound, Check, Cost, Goodput, Level, Objectives, PromptHolds, Public, Quality, Work
 from lab.traffic import delivery
 from loadtests import LoadError
 from loadtests.plan import Plan, read_plan
@@ -160,6 +160,8 @@ def _check(
             return _ratio(check, figures[check.field], measured["healthy"]["figures"][check.field], "tokens per answer")
         case Cost():
             return _ratio(check, measured["metrics"]["costs"][check.id], measured["healthy"]["costs"][check.id], "")
+        case Level():
+            return _level(check, measured["metrics"]["levels"][check.id])
         case Bound():
             return _bound(check, measured["config"])
         case PromptHolds():
@@ -199,6 +201,17 @@ def _ratio(check: Work | Cost, value: float | None, healthy: float | None, unit:
     words = {"<=": f"at most {ceiling:.4g}", ">=": f"at least {floor:.4g}", "between": f"{floor:.4g} to {ceiling:.4g}"}
     reason = f"{check.title}: {value:.4g}{unit}, allowed {words[check.op]} (healthy {healthy:.4g})"
     return _result(check, passed, value, threshold, healthy, margin, reason)
+
+
+def _level(check: Level, value: float | None) -> CheckResult:
+    value, words = _finite(value), "at most" if check.op == "<=" else "at least"
+    if value is None:
+        return CheckResult(check.id, check.title, check.kind, "not_measured", None, check.value, check.op, None, None,
+                           f"{check.title}: the run gave no value")  # fmt: skip
+    passed = value <= check.value if check.op == "<=" else value >= check.value
+    actual, limit = (value, check.value) if check.op == "<=" else (check.value, value)
+    reason = f"{check.title}: {value:.4g}, {words} {check.value:.4g} is allowed"
+    return _result(check, passed, value, check.value, None, _factor(passed, actual, limit), reason)
 
 
 def _bound(check: Bound, config: Mapping[str, Any]) -> CheckResult:

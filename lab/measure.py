@@ -9,7 +9,7 @@ from typing import Any
 from lab.prometheus import Prometheus, PrometheusUnreachable
 from lab.promql import QueryError
 from lab.run import Run
-from lab.scenario import Cost, Objectives, Public
+from lab.scenario import Cost, Level, Objectives, Public
 from loadtests.rows import Row
 
 SCRAPE_SECONDS = 1
@@ -90,24 +90,26 @@ def mean(values: Sequence[float]) -> float | None:
 
 
 def metric_figures(run: Run, public: Public, start: float, end: float) -> dict[str, Any]:
-    """The cost queries over the window (unix seconds), and whether Prometheus scraped all through it.
+    """The queries of the checks over the window (unix seconds), and whether Prometheus scraped all through it.
 
     A query that has no answer, several, or NaN gives None: the grade decides what that means.
     """
     window = max(1, math.ceil(end - start))
-    found: dict[str, Any] = {"window_seconds": window, "problem": None, "costs": {}, "services_up": {}}
-    costs = [check for check in public.checks if isinstance(check, Cost)]
+    found: dict[str, Any] = {"window_seconds": window, "problem": None, "costs": {}, "levels": {}, "services_up": {}}
+    asked = [(check, "costs" if isinstance(check, Cost) else "levels") for check in public.checks
+             if isinstance(check, Cost | Level)]  # fmt: skip
     try:
         with Prometheus(run.prometheus_url) as prometheus:
             scrapes = _value(prometheus, f'count_over_time(up{{job="prometheus"}}[{window}s])', end)
             for job in public.services:
                 found["services_up"][job] = _value(prometheus, f'avg_over_time(up{{job="{job}"}}[{window}s])', end)
-            for check in costs:
-                found["costs"][check.id] = _value(
-                    prometheus, Template(check.query).substitute(window=f"{window}s"), end
-                )
+            for check, kind in asked:
+                query = Template(check.query).substitute(window=f"{window}s")
+                found[kind][check.id] = _value(prometheus, query, end)
     except (PrometheusUnreachable, QueryError) as problem:
-        return found | {"problem": str(problem), "costs": {check.id: None for check in costs}}
+        for check, kind in asked:
+            found[kind][check.id] = None
+        return found | {"problem": str(problem)}
     if (scrapes or 0) < SCRAPED_SHARE * window / SCRAPE_SECONDS:
         found["problem"] = f"Prometheus has {scrapes or 0:.0f} of {window} scrapes of the graded window"
     return found

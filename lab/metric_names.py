@@ -12,7 +12,14 @@ from lab.paths import CACHE, DASHBOARDS
 from lab.promql import metric_names
 from lab.scrape import rule_files
 from loadtests.metrics import Meters
-from stack.telemetry.metrics import CanaryMetrics, DriftMetrics, GatewayMetrics, ModerationMetrics, RagMetrics
+from stack.telemetry.metrics import (
+    CanaryMetrics,
+    DriftMetrics,
+    GateMetrics,
+    GatewayMetrics,
+    ModerationMetrics,
+    RagMetrics,
+)
 
 _ENGINE_METRIC = re.compile(r'(?:_(counter|gauge|histogram)_cls\(\s*name=|\(\s*)"(vllm:[a-z0-9_]+)",')
 
@@ -33,7 +40,8 @@ _OF_PROMETHEUS = re.compile(
 
 def known() -> frozenset[str]:
     """Every series that a drill's Prometheus can have, besides those that Prometheus adds itself."""
-    services = (GatewayMetrics((1.0,)), CanaryMetrics(), RagMetrics(), ModerationMetrics(), DriftMetrics())
+    plain = (CanaryMetrics, RagMetrics, ModerationMetrics, DriftMetrics, GateMetrics)
+    services = (GatewayMetrics((1.0,)), *(metrics() for metrics in plain))
     registries = (*(metrics.registry for metrics in services), Meters().registry)
     names = of_engine() | of_rules(rule_files(DASHBOARDS / "rules"))
     return names.union(*(of_registry(registry) for registry in registries))

@@ -26,7 +26,7 @@ from lab.measure import certain_miss
 from lab.recording import record
 from lab.run import Run, RunError
 from lab.runtime import control
-from lab.scenario import Change, Cost, Goodput, Quality, Scenario, Work
+from lab.scenario import Change, Cost, Goodput, Level, Quality, Scenario, Work
 from lab.traffic import Watcher
 from loadtests.rows import Row
 
@@ -185,14 +185,14 @@ def _wanted(item: CheckResult) -> float:
 def _has_margin(check_id: str, scenario: Scenario, passing: bool) -> bool:
     """Exact checks have none; the tokens of an honest answer are held by their spread over repeats instead."""
     check = next(check for check in scenario.public.checks if check.id == check_id)
-    return isinstance(check, Goodput | Cost | Quality) or (isinstance(check, Work) and not passing)
+    return isinstance(check, Goodput | Cost | Level | Quality) or (isinstance(check, Work) and not passing)
 
 
 def _watcher(chosen: Control, scenario: Scenario) -> Watcher:
     """Ends the load of a control whose outcome is certain; recorded controls and those that pass run in full."""
     declared = next((check for check in scenario.public.checks if check.id == chosen.fails_on), None)
-    if declared is None or isinstance(declared, Quality) or chosen.name in RECORDED:
-        return lambda rows, elapsed: False  # a comparison of texts needs all of them
+    if declared is None or isinstance(declared, Quality | Level) or chosen.name in RECORDED:
+        return lambda rows, elapsed: False  # a comparison of texts needs all of them, and a level the whole window
     load, objectives = scenario.public.load.grading, scenario.public.objectives
     goodput = next(check for check in scenario.public.checks if isinstance(check, Goodput))
 

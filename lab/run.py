@@ -67,9 +67,17 @@ class Ports:
     def moderation(self) -> int:
         return self.base + 6
 
+    @property
+    def drift(self) -> int:
+        return self.base + 7
+
+    @property
+    def gate(self) -> int:
+        return self.base + 8
+
     def all(self) -> dict[str, int]:
         """Every port of a run, whatever runs in it."""
-        names = ("gateway", "llm", "ready", "prometheus", "loadgen", "rag", "moderation")
+        names = ("gateway", "llm", "ready", "prometheus", "loadgen", "rag", "moderation", "drift", "gate")
         return {name: getattr(self, name) for name in names}
 
 

@@ -18,7 +18,7 @@ from lab.paths import SCENARIOS
 from stack.settings import ConfigError, Settings, load, nearest, read_yaml
 
 Operator = Literal[">=", "<=", "between"]
-ServiceName = Literal["llm", "rag", "moderation", "gateway"]
+ServiceName = Literal["llm", "rag", "moderation", "drift", "gate", "gateway"]
 SERVICES: tuple[ServiceName, ...] = get_args(ServiceName)  # in the order in which they are waited for
 
 
@@ -126,6 +126,17 @@ class Cost(Settings):
     ratio_to_healthy: float = Field(gt=0)
 
 
+class Level(Settings):
+    """A PromQL expression over the graded window, against a number. `$window` is its length."""
+
+    kind: Literal["level"]
+    id: str
+    title: str
+    query: str
+    op: Literal["<=", ">="]
+    value: float
+
+
 class Bound(Settings):
     """A configuration value that must stay within a budget; exact."""
 
@@ -164,7 +175,7 @@ class Quality(Settings):
     ratio_to_healthy: float = Field(gt=0, le=1)
 
 
-Check = Annotated[Goodput | Work | Cost | Bound | PromptHolds | Quality, Field(discriminator="kind")]
+Check = Annotated[Goodput | Work | Cost | Level | Bound | PromptHolds | Quality, Field(discriminator="kind")]
 
 
 class Watch(Settings):

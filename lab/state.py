@@ -1,22 +1,30 @@
-"""What an incident starts from besides configuration: indexes as the site made them before it, empty queues."""
+"""What an incident starts from besides configuration: indexes and a reference as the site made them before it, empty
+queues and logs."""
 
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
 
 from lab import workspace
-from lab.paths import ROOT
+from lab.paths import CACHE, ROOT
 from lab.run import Run, RunError
 from lab.scenario import Scenario
+from loadtests.questions import draw, load_questions
 from stack.lifeline import child_environment
 
-FOLDERS = {"rag": "rag", "moderation": "moderation"}  # below the run's folder, by the service that keeps its data there
+FOLDERS = {"rag": "rag", "moderation": "moderation", "drift": "traffic"}
+"""Below the run's folder, by the service that keeps its data there."""
+
+Progress = Callable[[str], None]
 
 
-def restore(run: Run, scenario: Scenario, progress: Callable[[str], None]) -> None:
+def restore(run: Run, scenario: Scenario, progress: Progress) -> None:
     """Make the state anew; the services that keep it must not run. Raises RunError."""
     for service in FOLDERS.keys() & set(run.info.services):
         folder = run.folder / FOLDERS[service]
@@ -24,28 +32,63 @@ def restore(run: Run, scenario: Scenario, progress: Callable[[str], None]) -> No
         folder.mkdir()
     if "rag" in run.info.services:
         _build_indexes(run, scenario, progress)
+    if "drift" in run.info.services:
+        _make_reference(run, scenario, progress)
 
 
-def _build_indexes(run: Run, scenario: Scenario, progress: Callable[[str], None]) -> None:
-    """With the configuration from before the incident, whatever the one says that is to be served."""
+def _build_indexes(run: Run, scenario: Scenario, progress: Progress) -> None:
+    command = ["stack.rag.index", "build", "--config", str(_before(run, scenario))]
+    _ask(run, command, "index", lambda said: progress(f"indexes as they were before the incident: {said}"))
+
+
+def _make_reference(run: Run, scenario: Scenario, progress: Progress) -> None:
+    """Of other questions than those that are practised or graded with; the same in every state of the run."""
+    made = run.folder / "state/reference.npz"
+    if not made.exists():
+        site, load = workspace.healthy(scenario)["drift"], scenario.public.load.grading
+        wanted = site["reference"]["searches"]
+        questions = islice(draw(load_questions(CACHE / "data", "calibration"), random.Random(0)), wanted)
+        listed = run.folder / "state/questions.txt"
+        rag = _before(run, scenario)
+        listed.write_text("".join(f"{question}\n" for question in questions), encoding="utf-8")
+        command = ["stack.drift.replay", "--rag", str(rag), "--collection", site["collection"],
+                   "--tenant", load.tenant, "--questions", str(listed), "--out", str(made)]  # fmt: skip
+        _ask(run, command, "reference", lambda said: progress(f"searches from before the incident: {said}"))
+    shutil.copyfile(made, run.folder / FOLDERS["drift"] / "reference.npz")
+
+
+def _before(run: Run, scenario: Scenario) -> Path:
+    """Retrieval's configuration from before the incident, whatever the one says that is to be served."""
     folder = run.folder / "state"
     folder.mkdir(exist_ok=True)
-    workspace.write({"rag": workspace.placed(workspace.healthy(scenario), run.ports)["rag"]}, folder)
-    command = [sys.executable, "-m", "stack.rag.index", "build", "--config", str(folder / "rag.yaml")]
+    configs = workspace.placed(workspace.healthy(scenario), run.ports)
+    workspace.write({"rag": configs["rag"]}, folder)
+    return folder / "rag.yaml"
+
+
+def _ask(run: Run, command: list[str], name: str, tell: Progress) -> None:
+    """Run a module of the stack to its end. Raises RunError."""
     environment = child_environment(os.environ) | {"PYTHONUNBUFFERED": "1"}
-    log = run.logs / "index.log"
+    log = run.logs / f"{name}.log"
     with log.open("wb") as errors:
-        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL,
-                                   stdout=subprocess.PIPE, stderr=errors, text=True)  # fmt: skip
+        process = subprocess.Popen(
+            [sys.executable, "-m", *command],
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        )
         try:
             for line in process.stdout or ():
-                progress(f"indexes as they were before the incident: {_said(line)}")
+                tell(_said(line))
             code = process.wait()
         finally:
             process.kill()
             process.wait()
     if code:
-        raise RunError(f"the indexes could not be built; the end of {log}:\n{log.read_text(errors='replace')[-800:]}")
+        raise RunError(f"the {name} could not be made; the end of {log}:\n{log.read_text(errors='replace')[-800:]}")
 
 
 def _said(line: str) -> str:

@@ -66,6 +66,12 @@ def placed(configs: Mapping[str, dict[str, Any]], ports: Ports) -> dict[str, dic
             "tier3": {"upstream": _url(ports.llm)},
             "review": {"url": "sqlite:///../moderation/review.sqlite"},
         },
+        "drift": {
+            "listen": {"port": ports.drift},
+            "traffic": "../traffic/searches.jsonl",
+            "reference": {"file": "../traffic/reference.npz"},
+        },
+        "gate": {"listen": {"port": ports.gate}},
         "gateway": {
             "listen": {"port": ports.gateway},
             "upstream": engine,
@@ -75,6 +81,8 @@ def placed(configs: Mapping[str, dict[str, Any]], ports: Ports) -> dict[str, dic
             "audit": {"file": "../audit/prompts.jsonl"},
         },
     }
+    if "drift" in configs:  # else nobody reads it
+        places["rag"]["traffic"] = {"file": "../traffic/searches.jsonl"}
     return {name: merge_patch(_absolute(config), places[name]) for name, config in configs.items()}
 
 

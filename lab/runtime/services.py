@@ -7,6 +7,8 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from lab.paths import CACHE
+from stack.drift.config import DriftConfig
+from stack.gate.config import GateConfig
 from stack.gateway.config import GatewayConfig
 from stack.llm.config import LLMConfig
 from stack.moderation.config import ModerationConfig
@@ -49,6 +51,9 @@ SERVICES = {
         ready_seconds=60,
         jobs={"moderation": "moderation"},
     ),
+    "drift": Service(DriftConfig, "stack.drift", ready_port="drift", ready_seconds=60, jobs={"drift": "drift"}),
+    # Its first round on a machine embeds whole collections.
+    "gate": Service(GateConfig, "stack.gate", ready_port="gate", ready_seconds=600, jobs={"gate": "gate"}),
     "gateway": Service(
         GatewayConfig, "stack.gateway", ready_port="gateway", ready_seconds=30, jobs={"gateway": "gateway"}
     ),

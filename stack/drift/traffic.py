@@ -52,6 +52,11 @@ class Log:
         self._offset = 0
         self._inode: int | None = None
 
+    def skip(self) -> None:
+        """Leave out what is there."""
+        if self._path.exists():
+            self._inode, self._offset = self._path.stat().st_ino, self._path.stat().st_size
+
     def new(self) -> Searches | None:
         """The searches since the last call; None where there are none, or no file yet."""
         try:

@@ -32,6 +32,8 @@ class Watch:
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="drift", daemon=True)
         self._reference = self._stored()
+        if self._reference is not None:
+            self._log.skip()  # an alarm about yesterday must not come again with every start
         self.looked: deque[Looked] = deque(maxlen=KEPT)
 
     def _stored(self) -> Reference | None:

@@ -34,7 +34,7 @@ class Finding:
     baseline: float
     candidate: float
     interval: Interval
-    """Of the change, where above 0 is better."""
+    """Of the change, where above 0 is better; of a metric that should stay the same, below 0 is any change."""
     tolerance: float
     examples: int
     smallest: float
@@ -135,7 +135,7 @@ def _compared(
     aggregate = AGGREGATES[metric.aggregate]
     candidate, reference = aggregate(now, labels), aggregate(before, labels)
     change = paired(aggregate, now, before, labels)
-    if metric.better == "lower":
+    if metric.better == "lower" or (metric.better == "same" and change.difference > 0):
         change = Interval(-change.difference, -change.high, -change.low)
     tolerance = metric.tolerance * (abs(reference) if metric.relative else 1.0)
     worse = change.high < -tolerance
@@ -149,10 +149,11 @@ def _outcome(
 ) -> tuple[Outcome, str]:
     if np.isnan(change.difference):
         return "block", "it cannot be computed from these examples"
+    word = "other" if metric.better == "same" else "worse"
     if not worse:
         if change.difference < -tolerance:
-            return "pass", "worse than tolerated, but that may be chance"
-        return "pass", "better" if change.low > 0 else "no worse than tolerated"
+            return "pass", f"{word} than tolerated, but that may be chance"
+        return "pass", "better" if change.low > 0 else f"no {word} than tolerated"
     if metric.tier == "timing":
         return "warn", "slower; times never block"
     if metric.tier == "judged":
@@ -161,7 +162,7 @@ def _outcome(
         if not confirmed:
             return "warn", "not confirmed by judging again" if confirmed is False else "not judged again yet"
         return "block", "worse, and confirmed by judging again"
-    return "block", "worse than tolerated, beyond chance"
+    return "block", f"{word} than tolerated, beyond chance"
 
 
 def _trust(suite: Named, rows: Mapping[str, Row]) -> Trust | None:

@@ -24,10 +24,10 @@ class Metric(Settings):
     """How the scores of all examples become one number."""
     slice: str | None = None
     """Only the examples of this slice; null takes all."""
-    better: Literal["higher", "lower"] = "higher"
-    """Which direction is an improvement."""
+    better: Literal["higher", "lower", "same"] = "higher"
+    """Which direction is an improvement; same: none, and a change in either direction is a loss."""
     tolerance: float = Field(ge=0)
-    """How much worse it may be, in its own unit, or as a share of the baseline's value where `relative`."""
+    """How much worse, or other, it may be, in its own unit, or as a share of the baseline's value where `relative`."""
     relative: bool = False
     """The tolerance is a share of the baseline's value."""
     tier: Literal["deterministic", "judged", "timing"] = "deterministic"

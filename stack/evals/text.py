@@ -7,7 +7,10 @@ from functools import cache
 from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu.metrics import CHRF
 
+MOST_SENTENCES = 60
+
 _WORD = re.compile(r"[a-z0-9]+")
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 
 
 def words(text: str) -> str:
@@ -35,6 +38,9 @@ def _chrf() -> CHRF:
     return CHRF()
 
 
-def likeness(answer: str, reference: str) -> float:
-    """How alike two texts are, 0 to 1: chrF (Popovic, 2015)."""
-    return float(_chrf().sentence_score(answer, [reference]).score) / 100
+def likeness(answer: str, document: str) -> float:
+    """How like an answer is to the sentence of a document that it is most like, 0 to 1: chrF (Popovic, 2015)."""
+    sentences = [sentence for sentence in _SENTENCE_END.split(document)[:MOST_SENTENCES] if sentence.strip()]
+    if not answer.strip() or not sentences:
+        return 0.0
+    return max(float(_chrf().sentence_score(answer, [sentence]).score) for sentence in sentences) / 100

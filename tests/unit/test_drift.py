@@ -170,9 +170,18 @@ def test_the_first_searches_become_the_reference_and_the_next_ones_are_compared(
     assert watch.reasons == []
     assert [looked.searches for looked in watch.looked] == [100]
     assert (tmp_path / "reference.npz").exists()
-    again = Watch(config(), tmp_path, DriftMetrics())
-    again.look()
-    assert len(again.looked) == 5, "the reference is there, so all of the log is compared"
+
+
+def test_a_start_with_a_reference_looks_at_what_comes_from_then_on(tmp_path: Path) -> None:
+    path = tmp_path / "searches.jsonl"
+    save(searches(400, 1), tmp_path / "reference.npz")
+    log_of(path, searches(300, 2, 4.0))
+    watch = Watch(config(), tmp_path, DriftMetrics())
+    watch.look()
+    assert not watch.looked
+    log_of(path, searches(100, 3))
+    watch.look()
+    assert [looked.drift for looked in watch.looked] == [False]
 
 
 def test_metrics_tell_of_the_last_window(tmp_path: Path) -> None:

@@ -53,6 +53,15 @@ def test_a_loss_within_the_tolerance_passes_however_certain(tmp_path: Path) -> N
     assert finding(judge_suite(of, rows(before - 0.06), baseline(of, rows(before)))).outcome == "block"
 
 
+def test_what_should_stay_the_same_blocks_in_both_directions(tmp_path: Path) -> None:
+    metrics = {"tokens": {"score": "right", "better": "same", "tolerance": 0.2, "relative": True}}
+    of = suite(tmp_path, metrics=metrics)
+    before = np.random.default_rng(3).uniform(300, 500, 200)
+    for factor, outcome in ((1.0, "pass"), (1.1, "pass"), (0.9, "pass"), (1.5, "block"), (0.5, "block")):
+        found = finding(judge_suite(of, rows(before * factor), baseline(of, rows(before))), "tokens")
+        assert (found.outcome, found.interval.high <= 0) == (outcome, True), factor
+
+
 def test_where_less_is_better_more_blocks(tmp_path: Path) -> None:
     metrics = {"cost": {"score": "right", "better": "lower", "tolerance": 0.2, "relative": True}}
     of = suite(tmp_path, metrics=metrics)

@@ -8,7 +8,7 @@ from stack.evals.example import Example, chosen
 from stack.evals.stack_client import Held, Places, Stack
 from stack.evals.suite import Mode, Named
 from stack.evals.tasks.retrieval import SOURCES
-from stack.evals.text import contains, support
+from stack.evals.text import contains, likeness, support
 from stack.rag import sources
 from stack.rag.sources.collection import Collection
 from stack.rag.sources.questions import answers
@@ -21,11 +21,10 @@ _WRITTEN_NAME = re.compile(r"[\w.-]*(?:[a-z]\.[a-z]|_|--)[\w.-]*[\w]", re.IGNORE
 class Answers:
     """evidence: the document that has the answer was in the prompt. fact: the known answer stands in the text.
     cited: the text names a passage that was in the prompt. supported: share of the text's words that stand in the
-    passages of the prompt. held: moderation kept it back. Tokens as the engine counted them."""
+    passages of the prompt. likeness: of the text to a sentence of the right document. held: moderation kept it back.
+    Tokens as the engine counted them; an answer that failed has none, and does not make the others look cheaper."""
 
-    WORST: ClassVar[Mapping[str, float]] = dict.fromkeys(
-        ("evidence", "fact", "cited", "supported", "prompt_tokens", "answer_tokens"), 0.0
-    )
+    WORST: ClassVar[Mapping[str, float]] = dict.fromkeys(("evidence", "fact", "cited", "supported", "likeness"), 0.0)
 
     def __init__(self) -> None:
         self._texts: dict[str, str] = {}
@@ -65,6 +64,7 @@ class Answers:
             "fact": float(contains(text, example.expected["answer"])),
             "cited": float(any(1 <= number <= len(documents) for number in numbers)),
             "supported": support(_CITED.sub("", text), passages) if passages else 0.0,
+            "likeness": likeness(_CITED.sub("", text), self._texts[example.expected["document"]]),
             "held": float(held),
             "prompt_tokens": float(output["prompt_tokens"]),
             "answer_tokens": float(output["answer_tokens"]),

@@ -16,7 +16,7 @@ TURNS = (1, 4, 12)
 class Conversation:
     """answered: there is an answer. remembered: it has the number that the first turn told."""
 
-    WORST: ClassVar[Mapping[str, float]] = {"answered": 0.0, "remembered": 0.0, "prompt_tokens": 0.0}
+    WORST: ClassVar[Mapping[str, float]] = {"answered": 0.0, "remembered": 0.0}
 
     def examples(self, suite: Named, mode: Mode, places: Places) -> list[Example]:
         questions = chosen(sources.load("boolq", places.data, places.manuals).queries, 2000, lambda query: query.id)
