@@ -12,7 +12,7 @@ from stack.evals.tasks.refusal import Refusal
 from stack.evals.tasks.retrieval import Retrieval
 from stack.evals.text import contains, likeness, support
 
-TOWER = "The tower was finished in 1889. Iron was puddled in the works of the region. It is repainted every seven years."
+TOWER = "The tower was finished in 1889. Its iron was puddled in the region. It is repainted every seven years."
 
 
 def answered(text: str, documents: tuple[str, ...] = ("tower",), **more: Any) -> dict[str, float]:

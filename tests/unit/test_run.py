@@ -163,7 +163,7 @@ def test_a_new_run_tells_what_it_was_started_with_and_hides_its_keys(runs):
     run = create(info("one"))
     assert Run(run.folder).info == info("one")
     assert (run.folder / "keys").stat().st_mode & 0o777 == 0o700
-    assert list(run.ports.all().values()) == list(range(20000, 20007))
+    assert list(run.ports.all().values()) == list(range(20000, 20009))
 
 
 @pytest.mark.parametrize("content", [None, "", "{", '{"schema": 1}', '{"unknown": 1}'])
