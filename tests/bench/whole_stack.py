@@ -7,7 +7,6 @@ import argparse
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
@@ -18,6 +17,7 @@ from lab.run import Run, exclusive
 from lab.runtime import control
 from lab.scenario import SERVICES, Load, Public, Scenario, all_ids, find
 from lab.traffic import rows_so_far, send
+from loadtests.plan import Plan
 
 MEMORY_SECONDS = 40
 LIMIT_GIB = 6
@@ -37,12 +37,24 @@ class AllServices(Scenario):
         return {}
 
 
-def loads() -> Iterator[tuple[float, Load]]:
-    """What is sent at the same time: requests/s, and the load."""
-    for rate, user, target in ((1.0, "reading_desk", "reading-desk"), (2.0, "library", "encyclopedia"),
-                               (3.0, "comments", "-")):  # fmt: skip
-        yield rate, Load(user=user, rate=rate, unit="requests/s", seconds=MEMORY_SECONDS, seed=5, split="practice",
-                         tenant="demo", target=target)  # fmt: skip
+LOADS = ((1.0, "reading_desk", "reading-desk"), (2.0, "library", "encyclopedia"), (3.0, "comments", "-"))
+"""What is sent at the same time: requests/s, who, and what is asked."""
+
+
+def mixed() -> Plan:
+    """All loads as one plan: one generator sends them."""
+    plans = [
+        drill.plan_for(
+            Load(user=user, rate=rate, unit="requests/s", seconds=MEMORY_SECONDS, seed=5, split="practice",
+                 tenant="demo", target=target),
+            rate,
+        )
+        for rate, user, target in LOADS
+    ]  # fmt: skip
+    due = sorted((arrival for plan in plans for arrival in plan.arrivals), key=lambda arrival: arrival.offset)
+    arrivals = tuple(arrival.model_copy(update={"i": i}) for i, arrival in enumerate(due))
+    changes = {"user": "mixed", "rate": sum(rate for rate, _, _ in LOADS), "requests": len(arrivals)}
+    return Plan(plans[0].header.model_copy(update=changes), arrivals)
 
 
 def resident(run: Run) -> float:
@@ -64,19 +76,14 @@ def memory() -> tuple[float, float]:
     """The most that the whole stack held, in GiB, and the share of its requests that were answered."""
     run = drill.start(AllServices(), workspace.defaults(SERVICES), purpose="baseline", progress=tell)
     try:
-        senders = []
-        folders = []
-        for rate, load in loads():
-            folders.append(run.new_check())
-            plan = drill.plan_for(load, rate)
-            senders.append(threading.Thread(target=send, args=(run, plan, folders[-1], load.user.replace("_", "-"))))
-        for sender in senders:
-            sender.start()
+        folder = run.new_check()
+        sender = threading.Thread(target=send, args=(run, mixed(), folder, "mixed"))
+        sender.start()
         most = 0.0
-        while any(sender.is_alive() for sender in senders):
+        while sender.is_alive():
             most = max(most, resident(run))
             time.sleep(1)
-        rows = [row for folder in folders for row in rows_so_far(folder)]
+        rows = rows_so_far(folder)
         return most, sum(row.outcome == "ok" for row in rows) / len(rows)
     finally:
         drill.stop(run)
