@@ -64,6 +64,11 @@ class Grade:
         return asdict(self)
 
 
+def margin_in_words(margin: float, unit: str) -> str:
+    """A margin with its unit, which is a factor or a number of standard errors."""
+    return f"{margin:.1f}{'×' if unit == '×' else f' {unit}'}"
+
+
 def grade(folder: Path, public: Public) -> Grade:
     """The grade of the load in `folder` (plan, rows, measurements.json); raises OSError or ValueError without them."""
     measured = json.loads((folder / "measurements.json").read_text())

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from statistics import mean, stdev
 from typing import Any
 
+from lab.grade import margin_in_words
 from lab.proof import proof_path
 from lab.scenario import find
 
@@ -53,7 +54,7 @@ def _series(graded: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, list[flo
         values = [attempt["figures"][figure] for attempt in graded if attempt["figures"].get(figure) is not None]
         yield f"{figure} ({unit})", values, _threshold(graded, thresholds.get(figure))
     for check in graded[0]["checks"] if graded else ():
-        if check["kind"] in ("cost", "quality"):
+        if check["kind"] in ("cost", "level", "quality"):
             values = [item["value"] for attempt in graded for item in attempt["checks"] if item["id"] == check["id"]]
             known = [value for value in values if value is not None]
             yield check["id"], known, _threshold(graded, check["id"])
@@ -96,13 +97,19 @@ def controls(proof: Mapping[str, Any]) -> str:
     ]
     for item in proof["controls"]:
         last = item["attempts"][-1]
-        margins = ", ".join(f"{c['id']} {c['margin']:.1f}×" for c in last["checks"] if c["margin"] is not None)
+        margins = margins_of(last["checks"])
         # A load that was cut short counts certain misses only: its goodput is an upper bound.
         bound = "≤ " if last["conditions"]["delivery"]["cut_short"] else ""
         shown = f"{bound}{last['figures']['goodput']:.0%}"
         cells = [item["control"], item["must"], last["verdict"], shown, margins, str(len(item["attempts"]))]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def margins_of(checks: Sequence[Mapping[str, Any]]) -> str:
+    """The margins that there are, by check."""
+    known = [check for check in checks if check["margin"] is not None]
+    return ", ".join(f"{check['id']} {margin_in_words(check['margin'], check['margin_unit'])}" for check in known)
 
 
 def disturbed(made: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from lab.diagnosis import Diagnosis
 from lab.diagnosis import grade as grade_diagnosis
+from lab.grade import margin_in_words
 from lab.promql import QueryError
 from lab.run import Run, RunError
 from lab.runtime.control import OVER
@@ -216,7 +217,7 @@ def _checks(run: Run) -> str:
     lines += [*(f"* {reason}" for reason in verdict["reasons"]), ""] if verdict["verdict"] == "cannot_grade" else []
     lines += ["| check | result | margin | why |", "| --- | --- | ---: | --- |"]
     for item in verdict["checks"]:
-        margin = "" if item["margin"] is None else f"{item['margin']:.1f}×"
+        margin = "" if item["margin"] is None else margin_in_words(item["margin"], item["margin_unit"])
         lines.append(f"| {item['id']} | {item['outcome'].replace('_', ' ')} | {margin} | {item['reason']} |")
     figures = "  \n".join(f"{name}: {value:.4g}" for name, value in verdict["figures"].items() if value is not None)
     return "\n".join(lines) + f"\n\n{figures}\n"

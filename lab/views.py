@@ -19,10 +19,11 @@ from lab import proof, workspace
 from lab.calibrate import Baseline
 from lab.diagnosis import load_vocabulary
 from lab.doctor import Finding
-from lab.grade import CheckResult, Grade
+from lab.grade import CheckResult, Grade, margin_in_words
 from lab.measure import good, load_figures
 from lab.prometheus import Prometheus, PrometheusUnreachable
 from lab.promql import QueryError
+from lab.proof_tables import margins_of
 from lab.quality import means
 from lab.report import ATTEMPT_COST, HINT_COST
 from lab.run import Run
@@ -293,7 +294,7 @@ def margin_of(item: CheckResult) -> str:
     if item.kind == "slo" and item.value in (0, 1):
         return "all missed" if item.value == 0 else "none missed"
     if item.margin is not None:
-        return f"{item.margin:.1f}{'×' if item.margin_unit == '×' else ' SE'}"
+        return margin_in_words(item.margin, item.margin_unit)
     return "-" if item.outcome == "not_measured" else "exact"
 
 
@@ -350,7 +351,7 @@ def proofs(results: Sequence[dict[str, Any]]) -> RenderableType:
         table = Table("control", "must", "verdict", "", "margins", "s", box=None, pad_edge=False)
         for item in result["controls"]:
             last = item["attempts"][-1]
-            margins = ", ".join(f"{c['id']} {c['margin']:.1f}×" for c in last["checks"] if c["margin"] is not None)
+            margins = margins_of(last["checks"])
             ok = "[green]ok[/]" if item["ok"] else f"[red]{plain('; '.join(last['problems']))}[/]"
             table.add_row(item["control"], item["must"], last["verdict"], ok, margins, f"{last['seconds']:.0f}")
         word = "[green]proved[/]" if result["proved"] else "[red]not proved[/]"
