@@ -27,6 +27,7 @@ Configs = Mapping[str, dict[str, Any]]
 
 PORT_BASES = range(8100, 9100, 10)
 ENOUGH = 1.5
+LOAD_SECONDS = 15
 PROMETHEUS_SECONDS = 20
 LONGEST_SECONDS = 6 * 3600
 
@@ -292,14 +293,18 @@ def start_practice(run: Run) -> None:
 
 
 def wait_for_symptom(run: Run, symptom: Symptom, progress: Progress) -> None:
-    """Until the symptom shows in the metrics; raises RunError when it does not show in time."""
+    """Until the symptom shows in the metrics, and the load is old enough for its recent figures to say the same.
+
+    Raises RunError when it does not show in time.
+    """
     begun = time.monotonic()
     value = None
     while (waited := time.monotonic() - begun) < symptom.within_seconds:
         with Prometheus(run.prometheus_url) as prometheus:
             samples = prometheus.query(symptom.query)
         value = samples[0].value if len(samples) == 1 else None
-        if value is not None and (value > symptom.value if symptom.op == ">" else value < symptom.value):
+        shows = value is not None and (value > symptom.value if symptom.op == ">" else value < symptom.value)
+        if shows and waited >= LOAD_SECONDS:
             run.event("symptom", value=value, seconds=waited)
             return
         load = next(process for process in control.processes(run) if process.name == "load")

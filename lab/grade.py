@@ -252,7 +252,7 @@ def _quality(check: Quality, found: Paired | None) -> CheckResult:
     threshold = check.ratio_to_healthy * found.healthy
     reason = (
         f"{check.title}: {found.value:.3f} over {found.n} texts, at least {threshold:.3f} must be (the healthy stack: "
-        f"{found.healthy:.3f} on the same texts)"
+        f"{found.healthy:.3f} on the same texts, each text compared with itself)"
     )
     outcome: Outcome = "pass" if found.distance >= 0 else "fail"
     return CheckResult(check.id, check.title, check.kind, outcome, found.value, threshold, check.op, found.healthy,

@@ -39,7 +39,7 @@ SHARES = {"slo", "probe"}
 QUALITY = {
     "ranking": "ranking of the right document, nDCG@10",
     "abuse_stopped": "abuse blocked or held for review",
-    "clean_passed": "clean texts let through",
+    "clean_passed": "harmless texts that appear at once",
 }
 COLOURS = {"pass": "green", "fail": "red", "cannot_grade": "yellow", "not_measured": "yellow"}
 
@@ -253,8 +253,10 @@ def _finite(value: float) -> float | None:
 def metrics(rows: Sequence[dict[str, Any]], run: Run) -> RenderableType:
     table = Table("metric", "now", "objective", box=None, pad_edge=False)
     for row in rows:
+        several = len({sample["labels"].get("__name__") for sample in row["samples"]}) > 1
+        hidden = ("instance", "job") if several else ("instance", "job", "__name__")
         for sample in row["samples"] or [{"labels": {}, "value": None}]:
-            labels = {k: v for k, v in sample["labels"].items() if k not in ("__name__", "instance", "job")}
+            labels = {k: v for k, v in sample["labels"].items() if k not in hidden}
             shown_labels = ", ".join(f'{key}="{text}"' for key, text in labels.items())
             name = shown_labels if row["title"] == row["query"] and labels else f"{row['title']} {shown_labels}".strip()
             shown = "no data" if sample["value"] is None else f"{sample['value']:.4g} {row['unit']}"

@@ -148,7 +148,6 @@ class Router:
         return undecided.verdict(tier, DECISIONS[mode], failed)
 
     async def _to_review(self, tier: Literal[2, 3], undecided: _Undecided, why: str = "uncertain") -> Verdict:
-        self._metrics.escalations.labels(str(tier), "review").inc()
         review = self._config.review
         with self._timed("review"):
             try:
@@ -157,6 +156,7 @@ class Router:
                 return self._without_review("full", MODES[review.on_full], undecided, why)
             except QueueDown:
                 return self._without_review("down", MODES[review.on_down], undecided, why)
+        self._metrics.escalations.labels(str(tier), "review").inc()  # none that no person will see
         if item.outcome:  # the same request was sent again after people decided
             verdict = undecided.verdict("review", item.outcome, "people decided")
         else:
