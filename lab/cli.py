@@ -4,6 +4,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -42,11 +43,19 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def running() -> tuple[Run, Scenario]:
-    """The current run, which must be alive, and its scenario."""
-    run = current()
+    """The drill, which must be alive, and its scenario."""
+    run = of_a_drill()
     if not control.alive(run):
         raise RunError(control.gone(run))
     return run, find(run.info.scenario)
+
+
+def of_a_drill() -> Run:
+    """The current run, unless it belongs to a command that proves, measures or evaluates."""
+    run = current()
+    if run.info.purpose != "drill":
+        raise RunError(f"the last run is no drill: it was made for a {run.info.purpose}; `lab start` starts a drill")
+    return run
 
 
 @command
@@ -86,7 +95,7 @@ def start(scenario_id: Annotated[str | None, typer.Argument(metavar="ID")] = Non
 @command
 def status(as_json: Json = False) -> None:
     """Show the services, the symptom beside the objectives, and what to do next."""
-    run = current()
+    run = of_a_drill()
     if not control.alive(run):
         if as_json:
             return emit({"running": False, "reason": control.gone(run)})
@@ -133,7 +142,7 @@ def logs(
 @command
 def diff(as_json: Json = False) -> None:
     """Show what the workspace changes against the configuration that runs."""
-    run = current()
+    run = of_a_drill()
     text = workspace.diff(run.applied, run.workspace, run.info.services)
     if as_json:
         return emit({"diff": text})
@@ -180,7 +189,7 @@ def check(as_json: Json = False) -> None:
 @command
 def hint() -> None:
     """Show the next hint of the ladder; each one costs points."""
-    run = current()
+    run = of_a_drill()
     hints = find(run.info.scenario).hints
     taken = sum(1 for _ in run.events("hint"))
     if taken >= len(hints):
@@ -200,7 +209,7 @@ def diagnose(
     as_json: Json = False,
 ) -> None:
     """Say what is wrong, with evidence. Without options: the words to choose from. The last answer counts."""
-    run = current()
+    run = of_a_drill()
     scenario = find(run.info.scenario)
     if component is None and mechanism is None:
         return console.print(views.vocabulary(scenario))
@@ -220,7 +229,7 @@ def report_(
 
     After a pass or the drill's end it tells the solution, and no diagnosis is graded any more.
     """
-    run = current()
+    run = of_a_drill()
     closes = report.tells_solution(run) and not any(run.events("diagnosis")) and not any(run.events("debrief"))
     if closes and not yes and sys.stdin.isatty() and not as_json:
         typer.confirm("The report tells the solution; after it no diagnosis is graded. Write it?", abort=True)
@@ -237,7 +246,9 @@ def stop() -> None:
         console.print("Nothing to stop.")
         return
     was = control.alive(run)
-    with progress() as tell:
+    # What another command started for itself is that command's to end, unless it has gone.
+    alone = nullcontext() if run.info.purpose == "drill" else exclusive(f"stop what runs for a {run.info.purpose}")
+    with alone, progress() as tell:
         tell("stopping")
         drill.stop(run)
     console.print(f"Stopped {run.info.run_id}." if was else "Nothing was running.")

@@ -87,7 +87,8 @@ def prepare(services: tuple[str, ...], configs: Configs, *, port_base: int | Non
     refuse_taken_ports(run)
     placed = workspace.placed(configs, run.ports)
     workspace.validate(placed, placed)
-    for folder in (run.workspace, run.applied):
+    # Only a drill is for people to look into and edit.
+    for folder in (run.workspace, run.applied) if run.info.purpose == "drill" else (run.applied,):
         workspace.write(placed, folder)
     (run.folder / "original.json").write_text(json.dumps(placed))
     workspace.make_keys(workspace.tenants(configs) | workspace.tenants(workspace.defaults(services)), run)

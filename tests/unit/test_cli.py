@@ -288,3 +288,36 @@ def test_the_report_is_written_where_it_is_said(ended, tmp_path):
 def test_no_command_prints_a_key(ended):
     for arguments in (["status"], ["diff"], ["diagnose"], ["report"], ["status", "--json"]):
         assert "lab-secret" not in call(*arguments).output
+
+
+# ── runs that are somebody else's ──
+
+
+@pytest.fixture
+def proof(runs: Path) -> Run:
+    """A run that a proof started for itself."""
+    run = a_run(runs / "20270115-090000-cafe", scenario=SCENARIO, purpose="proof")
+    set_current(run)
+    return run
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("status",), ("metrics",), ("apply",), ("check",), ("report", "--yes"), ("hint",), ("diff",)],
+    ids=" ".join,
+)
+def test_what_is_for_a_drill_leaves_a_proof_alone(proof, command):
+    """Bug: a report of a proof that was running told its solution."""
+    result = call(*command)
+    assert result.exit_code != 0
+    assert "is no drill: it was made for a proof" in result.stderr
+    assert not (proof.folder / "report.md").exists()
+
+
+def test_a_proof_that_runs_is_not_stopped_from_outside(proof):
+    """Bug: `lab stop` ended whatever was current, and a control of the proof could not be graded."""
+    with exclusive("prove"):
+        result = call("stop")
+    assert result.exit_code != 0
+    assert "cannot stop what runs for a proof: another lab command" in result.stderr
+    assert call("stop").exit_code == 0, "what a proof has left behind can be stopped"
