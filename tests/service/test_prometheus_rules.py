@@ -53,7 +53,8 @@ def test_every_job_is_scraped_on_loopback_at_its_own_port_and_has_no_label_but_j
 
 def test_the_rule_files_are_loaded_and_their_tests_are_not() -> None:
     files = yaml.safe_load(render_config(PORTS, rule_files(RULES_DIR)))["rule_files"]
-    assert files == [str(RULES_DIR / name) for name in ("drift.yml", "moderation.yml", "retrieval.yml", "serving.yml")]
+    names = ("drift.yml", "gate.yml", "moderation.yml", "retrieval.yml", "serving.yml")
+    assert files == [str(RULES_DIR / name) for name in names]
 
 
 def test_the_series_that_would_replace_a_diagnosis_is_dropped_from_the_engines_job_alone() -> None:
