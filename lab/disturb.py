@@ -23,7 +23,7 @@ from lab import calibrate, proof
 from lab.check import check
 from lab.paths import CACHE
 from lab.proof_tables import disturbed
-from lab.run import Run, exclusive
+from lab.run import Progress, Run, exclusive
 from lab.runtime import control
 from lab.scenario import Scenario, find
 from lab.traffic import Watcher
@@ -133,7 +133,7 @@ def disturbances(folder: Path) -> dict[str, tuple[list[list[str]], Disturbance]]
     }
 
 
-def disturb(scenario: Scenario, progress: Callable[[str], None]) -> dict[str, Any]:
+def disturb(scenario: Scenario, progress: Progress) -> dict[str, Any]:
     """The broken configuration and the reference fix under each disturbance; what the verdicts were."""
     baseline = calibrate.undisturbed(scenario, progress)
     reference = f"fix {next(iter(scenario.fixes))}"

@@ -16,18 +16,17 @@ from lab import state, workspace
 from lab.code import code_digest
 from lab.paths import CACHE
 from lab.prometheus import Prometheus
-from lab.run import CURRENT, Ports, Run, RunError, RunInfo, create, current, new_id, set_current
+from lab.run import CURRENT, Ports, Progress, Run, RunError, RunInfo, create, current, new_id, set_current
 from lab.runtime import control
 from lab.runtime.services import SERVICES
 from lab.scenario import Load, Scenario, Symptom
 from loadtests.plan import MAX_REQUESTS, Plan, materialise
 
-Progress = Callable[[str], None]
 Configs = Mapping[str, dict[str, Any]]
 
 PORT_BASES = range(8100, 9100, 10)
 ENOUGH = 1.5
-LOAD_SECONDS = 15
+LOAD_SECONDS = 15  # of load before its recent figures mean anything; Symptom.within_seconds is longer
 PROMETHEUS_SECONDS = 20
 LONGEST_SECONDS = 6 * 3600
 
@@ -87,9 +86,9 @@ def prepare(services: tuple[str, ...], configs: Configs, *, port_base: int | Non
     refuse_taken_ports(run)
     placed = workspace.placed(configs, run.ports)
     workspace.validate(placed, placed)
-    # Only a drill is for people to look into and edit.
-    for folder in (run.workspace, run.applied) if run.info.purpose == "drill" else (run.applied,):
-        workspace.write(placed, folder)
+    workspace.write(placed, run.applied)
+    if run.info.purpose == "drill":  # the others are not for people to look into and edit
+        workspace.write(placed, run.workspace)
     (run.folder / "original.json").write_text(json.dumps(placed))
     workspace.make_keys(workspace.tenants(configs) | workspace.tenants(workspace.defaults(services)), run)
     return run

@@ -28,6 +28,7 @@ SLOWEST, FASTEST = 0.85, 1.25
 STALL_SECONDS = 2.0  # the machine as a whole stood still
 
 Outcome = Literal["pass", "fail", "not_measured"]
+_WORDS = {"<=": "at most", ">=": "at least"}
 Verdict = Literal["pass", "fail", "cannot_grade"]
 
 
@@ -203,19 +204,19 @@ def _ratio(check: Work | Cost, value: float | None, healthy: float | None, unit:
     else:
         threshold, margin = (floor, ceiling), None
     unit = f" {unit}" if unit else ""
-    words = {"<=": f"at most {ceiling:.4g}", ">=": f"at least {floor:.4g}", "between": f"{floor:.4g} to {ceiling:.4g}"}
-    reason = f"{check.title}: {value:.4g}{unit}, allowed {words[check.op]} (healthy {healthy:.4g})"
+    allowed = f"{floor:.4g} to {ceiling:.4g}" if check.op == "between" else f"{_WORDS[check.op]} {threshold:.4g}"
+    reason = f"{check.title}: {value:.4g}{unit}, allowed {allowed} (healthy {healthy:.4g})"
     return _result(check, passed, value, threshold, healthy, margin, reason)
 
 
 def _level(check: Level, value: float | None) -> CheckResult:
-    value, words = _finite(value), "at most" if check.op == "<=" else "at least"
+    value = _finite(value)
     if value is None:
         return CheckResult(check.id, check.title, check.kind, "not_measured", None, check.value, check.op, None, None,
                            f"{check.title}: the run gave no value")  # fmt: skip
-    passed = value <= check.value if check.op == "<=" else value >= check.value
+    passed = _holds(value, check.op, check.value)
     actual, limit = (value, check.value) if check.op == "<=" else (check.value, value)
-    reason = f"{check.title}: {value:.4g}, {words} {check.value:.4g} is allowed"
+    reason = f"{check.title}: {value:.4g}, {_WORDS[check.op]} {check.value:.4g} is allowed"
     return _result(check, passed, value, check.value, None, _factor(passed, actual, limit), reason)
 
 
@@ -227,9 +228,8 @@ def _bound(check: Bound, config: Mapping[str, Any]) -> CheckResult:
     if not isinstance(value, int | float):
         return CheckResult(check.id, check.title, check.kind, check.absent, None, check.value, check.op, None, None,
                            f"{check.title}: {check.key} is not set to a number")  # fmt: skip
-    passed = value <= check.value if check.op == "<=" else value >= check.value
-    words = "at most" if check.op == "<=" else "at least"
-    reason = f"{check.title}: {check.key} is {value:,}, allowed {words} {check.value:,.12g}"
+    passed = _holds(value, check.op, check.value)
+    reason = f"{check.title}: {check.key} is {value:,}, allowed {_WORDS[check.op]} {check.value:,.12g}"
     return _result(check, passed, float(value), check.value, None, None, reason)
 
 
@@ -270,6 +270,10 @@ def _result(
 ) -> CheckResult:
     outcome: Outcome = "pass" if passed else "fail"
     return CheckResult(check.id, check.title, check.kind, outcome, value, threshold, check.op, healthy, margin, reason)
+
+
+def _holds(value: float, op: Literal["<=", ">="], limit: float) -> bool:
+    return value <= limit if op == "<=" else value >= limit
 
 
 def _finite(value: float | None) -> float | None:

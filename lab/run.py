@@ -15,7 +15,7 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -25,6 +25,8 @@ from typing import Any, TextIO
 from lab.paths import RUNS
 
 CURRENT = RUNS / "current"
+Progress = Callable[[str], None]
+"""Takes a line that says what goes on."""
 SCHEMA = 1
 
 

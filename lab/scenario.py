@@ -85,7 +85,7 @@ class Symptom(Settings):
     query: str
     op: Literal[">", "<"]
     value: float
-    within_seconds: float = Field(60, ge=5, le=180)
+    within_seconds: float = Field(60, ge=20, le=180)
 
 
 class Goodput(Settings):

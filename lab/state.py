@@ -7,21 +7,18 @@ import random
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 
 from lab import workspace
 from lab.paths import CACHE, ROOT
-from lab.run import Run, RunError
+from lab.run import Progress, Run, RunError
 from lab.scenario import Scenario
 from loadtests.questions import draw, load_questions
 from stack.lifeline import child_environment
 
 FOLDERS = {"rag": "rag", "moderation": "moderation", "drift": "traffic"}
 """Below the run's folder, by the service that keeps its data there."""
-
-Progress = Callable[[str], None]
 
 
 def restore(run: Run, scenario: Scenario, progress: Progress) -> None:
@@ -31,17 +28,18 @@ def restore(run: Run, scenario: Scenario, progress: Progress) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
     if "rag" in run.info.services:
-        _build_indexes(run, scenario, progress)
-    if "drift" in run.info.services:
-        _make_reference(run, scenario, progress)
+        rag = _before(run, scenario)
+        _build_indexes(run, rag, progress)
+        if "drift" in run.info.services:
+            _make_reference(run, scenario, rag, progress)
 
 
-def _build_indexes(run: Run, scenario: Scenario, progress: Progress) -> None:
-    command = ["stack.rag.index", "build", "--config", str(_before(run, scenario))]
+def _build_indexes(run: Run, rag: Path, progress: Progress) -> None:
+    command = ["stack.rag.index", "build", "--config", str(rag)]
     _ask(run, command, "index", lambda said: progress(f"indexes as they were before the incident: {said}"))
 
 
-def _make_reference(run: Run, scenario: Scenario, progress: Progress) -> None:
+def _make_reference(run: Run, scenario: Scenario, rag: Path, progress: Progress) -> None:
     """Of other questions than those that are practised or graded with; the same in every state of the run."""
     made = run.folder / "state/reference.npz"
     if not made.exists():
@@ -49,7 +47,6 @@ def _make_reference(run: Run, scenario: Scenario, progress: Progress) -> None:
         wanted = site["reference"]["searches"]
         questions = islice(draw(load_questions(CACHE / "data", "calibration"), random.Random(0)), wanted)
         listed = run.folder / "state/questions.txt"
-        rag = _before(run, scenario)
         listed.write_text("".join(f"{question}\n" for question in questions), encoding="utf-8")
         command = ["stack.drift.replay", "--rag", str(rag), "--collection", site["collection"],
                    "--tenant", load.tenant, "--questions", str(listed), "--out", str(made)]  # fmt: skip

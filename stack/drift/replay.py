@@ -6,50 +6,38 @@ python -m stack.drift.replay --rag stack/config/rag.yaml --collection encycloped
 
 import argparse
 import sys
-import time
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from stack.drift.monitor import save
-from stack.drift.traffic import Searches
+from stack.drift.traffic import read
 from stack.rag.access import Identity
-from stack.rag.config import RagConfig
+from stack.rag.config import RagConfig, Traffic
 from stack.rag.hits import RetrievalError
 from stack.rag.live import LiveCollection
 from stack.rag.parts import Parts
-from stack.rag.pipeline import Found
+from stack.rag.traffic import TrafficLog
 from stack.service.errors import NotReady
 from stack.settings import ConfigError, load, nearest
 from stack.telemetry.metrics import RagMetrics
 
 _TOLD_EVERY = 100
 _RESULTS = 10
+_ALL = 1 << 40  # bytes: nothing is moved away
 
 
-def replay(live: LiveCollection, tenant: str, questions: Sequence[str]) -> Iterator[tuple[float, Found]]:
-    """What retrieval finds for each question, with the time; where there is no index, it is built first.
+def replay(live: LiveCollection, tenant: str, questions: Sequence[str], log: TrafficLog) -> Iterator[int]:
+    """Search for each question and log it as the service does; how many there are so far.
 
-    Raises RetrievalError, NotReady.
+    Where there is no index, it is built first. Raises RetrievalError, NotReady.
     """
     live.prepare()
     serving, view = live.view(Identity(tenant))
-    for question in questions:
-        yield time.time(), serving.pipeline.search(question, view, _RESULTS)
-
-
-def as_searches(found: Sequence[tuple[float, Found]]) -> Searches:
-    """As the traffic log would have told of them. Raises ValueError: they have no vectors."""
-    if any(one.vector is None for _, one in found):
-        raise ValueError("this collection is not searched by vectors, so there is nothing to compare")
-    return Searches(
-        np.array([at for at, _ in found]),
-        np.stack([one.vector for _, one in found if one.vector is not None]).astype(np.float32),
-        np.array([one.nearest or 0.0 for _, one in found]),
-        np.array([float(one.sparse.scores[0]) if len(one.sparse) else 0.0 for _, one in found]),
-        np.array([one.evidence for _, one in found], bool),
-    )
+    with log.writing():
+        for number, question in enumerate(questions, start=1):
+            log.write(live.name, tenant, serving.pipeline.search(question, view, _RESULTS))
+            yield number
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -65,14 +53,16 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"unknown collection '{options.collection}'; {nearest(options.collection, config.collections)}",
               file=sys.stderr)  # fmt: skip
         return 2
-    found: list[tuple[float, Found]] = []
     try:
         live = LiveCollection(options.collection, Parts.of(config, options.rag.resolve().parent, RagMetrics()))
-        for one in replay(live, options.tenant, questions):
-            found.append(one)
-            if len(found) % _TOLD_EVERY == 0:
-                print(f"{len(found):,} of {len(questions):,} questions searched", flush=True)
-        save(as_searches(found), options.out)
+        with tempfile.TemporaryDirectory() as name:
+            file = Path(name) / "searches.jsonl"
+            log = TrafficLog(Traffic(file=file, max_bytes=_ALL), file.parent)
+            for number in replay(live, options.tenant, questions, log):
+                if number % _TOLD_EVERY == 0:
+                    print(f"{number:,} of {len(questions):,} questions searched", flush=True)
+            found = read(file, options.collection)
+        save(found, options.out)
     except (RetrievalError, NotReady, ValueError, OSError) as problem:
         print(f"error: {problem}", file=sys.stderr)
         return 1

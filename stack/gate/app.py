@@ -6,13 +6,14 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from fastapi import FastAPI
 from pydantic import BaseModel
 
 from stack.gate.config import GateConfig
-from stack.gate.round import Gate, Round, fingerprint, load_releases
+from stack.gate.round import Gate, Round, Verdict, fingerprint, load_releases
 from stack.rag.hits import RetrievalError
 from stack.service.app import create_service
 from stack.settings import ConfigError
@@ -23,15 +24,11 @@ log = logging.getLogger(__name__)
 _NICENESS = 5  # it shares the machine with what serves
 
 
-class Candidate(BaseModel):
-    release: str
+@dataclass(frozen=True)
+class Candidate(Verdict):
+    """A verdict with what the release's author says of it."""
+
     about: str
-    score: float
-    perfect: float
-    difference: float
-    low: float
-    high: float
-    blocked: bool
 
 
 class Verdicts(BaseModel):
@@ -151,7 +148,7 @@ def build(config: GateConfig, folder: Path) -> FastAPI:
     async def verdicts() -> Verdicts:
         """The verdicts of the last round; none before the first is over."""
         found = rounds.last or Round(0, 0.0, 0.0, ())
-        candidates = [Candidate(about=rounds.releases[one.release].about, **vars(one)) for one in found.verdicts]
+        candidates = [Candidate(**vars(one), about=rounds.releases[one.release].about) for one in found.verdicts]
         return Verdicts(
             round=rounds.number, questions=found.questions, in_service=found.in_service, candidates=candidates
         )

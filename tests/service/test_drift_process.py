@@ -1,18 +1,19 @@
 """The drift monitor as a process: reads what retrieval logs, tells Prometheus, and does what its document says."""
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import httpx
+import numpy as np
 import pytest
 import yaml
 from drift_handmade import config, log_of, searches
-from gateway_process import ROOT, free_port, wait_until
+from gateway_process import ROOT, wait_until
 from rag_process import ALL_BOOKS, StartRag
+from service_process import ServiceProcess
 
+from stack.drift.monitor import load
 from stack.drift.traffic import read
 
 sys.path.append(str(ROOT / "tests/unit"))
@@ -20,32 +21,12 @@ sys.path.append(str(ROOT / "tests/unit"))
 StartDrift = Callable[..., "Drift"]
 
 
-class Drift:
+class Drift(ServiceProcess):
     """A running monitor over the folder of a test."""
 
     def __init__(self, folder: Path, **changes: object) -> None:
-        self.folder = folder
-        self.url = f"http://127.0.0.1:{(port := free_port())}"
         fields = config(**changes).model_dump(mode="json", by_alias=True) | {"every_seconds": 0.05}
-        fields["listen"]["port"] = port
-        (folder / "drift.yaml").write_text(yaml.safe_dump(fields))
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "stack.drift", "--config", folder / "drift.yaml"],
-            cwd=ROOT, env=dict(os.environ), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-        )  # fmt: skip
-
-    def get(self, path: str) -> httpx.Response:
-        return httpx.get(f"{self.url}{path}", trust_env=False)
-
-    def metric(self, name: str) -> float | None:
-        lines = [line for line in self.get("/metrics").text.splitlines() if line.startswith(f"{name} ")]
-        return float(lines[0].rpartition(" ")[2]) if lines else None
-
-    def is_up(self) -> bool:
-        try:
-            return self.get("/healthz").status_code == 200
-        except httpx.HTTPError:
-            return False
+        super().__init__("drift", folder, fields)
 
 
 @pytest.fixture
@@ -54,13 +35,12 @@ def start_drift(tmp_path: Path) -> Iterator[StartDrift]:
 
     def start(**changes: object) -> Drift:
         started.append(drift := Drift(tmp_path, **changes))
-        wait_until(drift.is_up, "the monitor is up", 30)
+        drift.wait_for("/healthz", 30)
         return drift
 
     yield start
     for drift in started:
-        drift.process.terminate()
-        drift.process.communicate(timeout=10)
+        drift.stop()
 
 
 def test_traffic_of_another_kind_shows_in_the_metrics(start_drift: StartDrift) -> None:
@@ -99,12 +79,7 @@ def test_the_shipped_configuration_is_valid() -> None:
 
 
 def test_no_server_error_and_no_undocumented_answer(start_drift: StartDrift) -> None:
-    drift = start_drift()
-    command = [sys.executable, "-m", "schemathesis.cli", "run", f"{drift.url}/openapi.json", "--no-color"]
-    command += ["--seed", "1", "--generation-database", "none", "--max-examples", "15", "--checks", "all"]
-    command += ["--phases", "coverage,fuzzing"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=drift.folder)
-    assert done.returncode == 0, done.stdout[-3000:]
+    start_drift().assert_keeps_its_document()
 
 
 def test_retrieval_logs_vectors_and_scores_and_never_a_word(start_rag: StartRag) -> None:
@@ -122,3 +97,23 @@ def test_retrieval_logs_vectors_and_scores_and_never_a_word(start_rag: StartRag)
     assert found.vectors.shape[0] == 2
     assert found.dense.min() > 0
     assert path.stat().st_mode & 0o077 == 0, "its owner's alone"
+
+
+def test_replayed_questions_make_the_reference_that_their_traffic_would(start_rag: StartRag, tmp_path: Path) -> None:
+    rag = start_rag(traffic={"file": "traffic/searches.jsonl"})
+    rag.write(*ALL_BOOKS)
+    rag.build("blue")
+    questions = ["who ruled normandy", "cats"]
+    for question in questions:
+        assert rag.search(question).status_code == 200
+    path = rag.config_file.parent / "traffic/searches.jsonl"
+    wait_until(lambda: path.exists() and len(path.read_bytes().splitlines()) == 2, "two lines", 10)
+    (tmp_path / "questions.txt").write_text("".join(f"{question}\n" for question in questions))
+    command = [sys.executable, "-m", "stack.drift.replay", "--rag", rag.config_file, "--collection", "books",
+               "--tenant", "riverside", "--questions", tmp_path / "questions.txt",
+               "--out", tmp_path / "reference.npz"]  # fmt: skip
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    logged, replayed = read(path, "books"), load(tmp_path / "reference.npz")
+    for name in ("vectors", "dense", "sparse", "evidence"):
+        assert np.array_equal(getattr(logged, name), getattr(replayed, name)), name

@@ -1,15 +1,14 @@
 """The release gate as a process: evaluates real releases, tells Prometheus, and does what its document says."""
 
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 import yaml
-from gateway_process import ROOT, free_port, wait_until
+from gateway_process import ROOT, wait_until
+from service_process import ServiceProcess
 
 CACHE = ROOT / ".cache"
 ENCODER = {
@@ -22,52 +21,32 @@ AS_TYPED = {"lowercase": False, "pattern": "whitespace", "stopwords": "none", "s
 UNSTEMMED = WORDS | {"about": "Questions as they are typed", "sparse": {"query_analyser": AS_TYPED}}
 
 
-class Gate:
+class Gate(ServiceProcess):
     """A running gate over two releases, neither of which needs vectors."""
 
-    def __init__(self, folder: Path, **changes: object) -> None:
-        self.url = f"http://127.0.0.1:{(port := free_port())}"
+    def __init__(self, folder: Path, in_service: str = "before") -> None:
         self.releases = folder / "releases"
         self.releases.mkdir()
         self.write("before", WORDS)
         self.write("after", UNSTEMMED)
         storage = {"data": str(CACHE / "data"), "manuals": str(CACHE / "documents"), "vectors": str(CACHE / "vectors"),
-                   "releases": "releases", "in_service": "before"}  # fmt: skip
+                   "releases": "releases", "in_service": in_service}  # fmt: skip
         fields = {
-            "schema": 1, "listen": {"host": "127.0.0.1", "port": port}, "storage": storage, "every_seconds": 0.1,
-            "suite": {"source": "disflqa", "questions": 200},
-            "rule": {"kind": "paired", "tolerance": 0.01, "blocks_when": "loss_is_shown"}, **changes,
+            "schema": 1, "storage": storage, "every_seconds": 0.1, "suite": {"source": "disflqa", "questions": 200},
+            "rule": {"kind": "paired", "tolerance": 0.01, "blocks_when": "loss_is_shown"},
         }  # fmt: skip
-        (folder / "gate.yaml").write_text(yaml.safe_dump(fields))
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "stack.gate", "--config", folder / "gate.yaml"],
-            cwd=ROOT, env=dict(os.environ), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
+        super().__init__("gate", folder, fields)
 
     def write(self, name: str, release: dict[str, object]) -> None:
         (self.releases / f"{name}.yaml").write_text(yaml.safe_dump(release))
-
-    def get(self, path: str) -> httpx.Response:
-        return httpx.get(f"{self.url}{path}", trust_env=False)
-
-    def metric(self, name: str) -> float | None:
-        lines = [line for line in self.get("/metrics").text.splitlines() if line.startswith(f"{name} ")]
-        return float(lines[0].rpartition(" ")[2]) if lines else None
-
-    def is_ready(self) -> bool:
-        try:
-            return self.get("/readyz").status_code == 200
-        except httpx.HTTPError:
-            return False
 
 
 @pytest.fixture(scope="module")
 def gate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate]:
     gate = Gate(tmp_path_factory.mktemp("gate"))
-    wait_until(gate.is_ready, "the first round is over", 90)
+    gate.wait_for("/readyz", 90)
     yield gate
-    gate.process.terminate()
-    gate.process.communicate(timeout=10)
+    gate.stop()
 
 
 def test_a_release_that_is_worse_is_blocked(gate: Gate) -> None:
@@ -87,18 +66,12 @@ def test_a_candidate_that_comes_later_is_looked_at(gate: Gate) -> None:
     assert gate.metric('gate_difference{release="later"}') == 0
 
 
-def test_no_server_error_and_no_undocumented_answer(gate: Gate, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "schemathesis.cli", "run", f"{gate.url}/openapi.json", "--no-color"]
-    command += ["--seed", "1", "--generation-database", "none", "--max-examples", "15", "--checks", "all"]
-    command += ["--phases", "coverage,fuzzing"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=tmp_path)
-    assert done.returncode == 0, done.stdout[-3000:]
+def test_no_server_error_and_no_undocumented_answer(gate: Gate) -> None:
+    gate.assert_keeps_its_document()
 
 
 def test_a_release_in_service_that_is_missing_refuses_the_start(tmp_path: Path) -> None:
-    storage = {"data": str(CACHE / "data"), "manuals": str(CACHE / "documents"), "vectors": str(CACHE / "vectors"),
-               "releases": "releases", "in_service": "spring"}  # fmt: skip
-    gate = Gate(tmp_path, storage=storage)
+    gate = Gate(tmp_path, in_service="spring")
     _, errors = gate.process.communicate(timeout=60)
     assert gate.process.returncode == 2
     assert "no release 'spring'" in errors

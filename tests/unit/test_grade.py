@@ -165,6 +165,27 @@ def test_work_between_two_ratios_has_a_floor_and_a_ceiling(tmp_path):
     assert outcomes == ["fail", "pass", "pass", "fail"]
 
 
+@pytest.mark.parametrize(
+    ("op", "limit", "value", "outcome", "margin"),
+    [("<=", 0.25, 0.1, "pass", 2.5), ("<=", 0.25, 1.0, "fail", 4.0), ("<=", 0.25, 0.0, "pass", None),
+     (">=", 0.5, 0.9, "pass", 1.8), (">=", 0.5, 0.25, "fail", 2.0), (">=", 0.5, 0.0, "fail", None)],
+)  # fmt: skip
+def test_a_level_is_compared_with_a_number(tmp_path, op, limit, value, outcome, margin):
+    check = {"id": "quiet", "kind": "level", "title": "Alarm", "query": "up", "op": op, "value": limit}
+    write_load(tmp_path, rows(40, **WELL_TIMED), measured=measurements({"metrics.levels": {"quiet": value}}))
+    found = grade(tmp_path, a_public([check]))
+    assert (found.verdict, result(found, "quiet").outcome) == (outcome, outcome)
+    assert result(found, "quiet").margin == (margin if margin is None else pytest.approx(margin))
+
+
+@pytest.mark.parametrize("value", [None, float("nan"), float("inf")])
+def test_a_level_without_a_number_is_no_verdict(tmp_path, value):
+    check = {"id": "quiet", "kind": "level", "title": "Alarm", "query": "up", "op": ">=", "value": 0.5}
+    write_load(tmp_path, rows(40, **WELL_TIMED), measured=measurements({"metrics.levels": {"quiet": value}}))
+    found = grade(tmp_path, a_public([check]))
+    assert (found.verdict, result(found, "quiet").outcome) == ("cannot_grade", "not_measured")
+
+
 # ── what nobody measured ──
 
 
