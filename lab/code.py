@@ -41,6 +41,8 @@ def _owner(path: Path, stack: Path) -> str | None:
     if stack not in path.parents:
         return None
     first, *rest = path.relative_to(stack).parts
+    if first == "telemetry" and rest[0] == "metrics" and (stack / path.stem).is_dir():
+        return path.stem
     if not rest or first in SHARED:
         return None
     return Path(rest[0]).stem if first == "config" else first

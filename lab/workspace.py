@@ -81,8 +81,8 @@ def placed(configs: Mapping[str, dict[str, Any]], ports: Ports) -> dict[str, dic
             "audit": {"file": "../audit/prompts.jsonl"},
         },
     }
-    if "drift" in configs:  # else nobody reads it
-        places["rag"]["traffic"] = {"file": "../traffic/searches.jsonl"}
+    read = "drift" in configs
+    places["rag"]["traffic"] = {"file": "../traffic/searches.jsonl"} if read else None
     return {name: merge_patch(_absolute(config), places[name]) for name, config in configs.items()}
 
 

@@ -27,11 +27,11 @@ def build(config: DriftConfig, folder: Path) -> FastAPI:
 
     @asynccontextmanager
     async def running(_: FastAPI) -> AsyncIterator[None]:
-        watch.start()
+        watch.background.start()
         try:
             yield
         finally:
-            watch.stop()
+            watch.background.stop()
 
     app = create_service(
         title="Drift monitor",

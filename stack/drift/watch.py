@@ -1,14 +1,13 @@
 """The monitor at work: reads the traffic log, collects a reference where there is none, tells what windows are like."""
 
 import logging
-import os
-import threading
 from collections import deque
 from pathlib import Path
 
 from stack.drift.config import DriftConfig
 from stack.drift.monitor import Looked, Monitor, Reference, joined, load, save
 from stack.drift.traffic import Log, Searches
+from stack.service.background import Background
 from stack.settings import ConfigError
 from stack.telemetry.metrics import DriftMetrics
 
@@ -19,7 +18,7 @@ _NICENESS = 10  # nobody waits for it, and it must not slow down what it watches
 
 
 class Watch:
-    """A thread that looks at traffic for as long as the service runs."""
+    """Looks at traffic in the background."""
 
     def __init__(self, config: DriftConfig, folder: Path, metrics: DriftMetrics) -> None:
         """Paths of `config` count from `folder`. Raises ConfigError: the reference there cannot be used."""
@@ -29,8 +28,7 @@ class Watch:
         self._log = Log(folder / config.traffic, config.collection)
         self._collected: list[Searches] = []
         self._monitor: Monitor | None = None
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="drift", daemon=True)
+        self.background = Background("drift", self._work, config.every_seconds, _NICENESS)
         self._reference = self._stored()
         if self._reference is not None:
             self._log.skip()  # an alarm about yesterday must not come again with every start
@@ -54,21 +52,11 @@ class Watch:
         there = sum(map(len, self._collected))
         return [f"collecting the reference: {there:,} of {self._config.reference.searches:,} searches"]
 
-    def start(self) -> None:
-        """Begin to look."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Soon."""
-        self._stopped.set()
-
-    def _run(self) -> None:
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)  # of this thread alone, on Linux
-        while not self._stopped.wait(self._config.every_seconds):
-            try:
-                self.look()
-            except Exception:
-                log.exception("traffic could not be looked at")
+    def _work(self) -> None:
+        try:
+            self.look()
+        except Exception:
+            log.exception("traffic could not be looked at")
 
     def look(self) -> None:
         """Take what is new in the traffic log."""

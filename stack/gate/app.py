@@ -1,8 +1,6 @@
 """The gate as a service: rounds in the background, verdicts over HTTP and for Prometheus."""
 
 import logging
-import os
-import threading
 import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -16,6 +14,7 @@ from stack.gate.config import GateConfig
 from stack.gate.round import Gate, Round, Verdict, fingerprint, load_releases
 from stack.rag.hits import RetrievalError
 from stack.service.app import create_service
+from stack.service.background import Background
 from stack.settings import ConfigError
 from stack.telemetry.metrics import GateMetrics
 
@@ -39,7 +38,7 @@ class Verdicts(BaseModel):
 
 
 class Rounds:
-    """A thread that goes over all releases, and again when one of them has changed."""
+    """Goes over all releases in the background, and again when one of them has changed."""
 
     def __init__(self, config: GateConfig, folder: Path, metrics: GateMetrics) -> None:
         """Raises ConfigError."""
@@ -54,8 +53,7 @@ class Rounds:
         self.last: Round | None = None
         self._seen = ""
         self._problem: str | None = None
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="rounds", daemon=True)
+        self.background = Background("rounds", self._work, config.every_seconds, _NICENESS)
 
     @property
     def reasons(self) -> list[str]:
@@ -64,24 +62,12 @@ class Rounds:
             return []
         return [self._problem or "the first round is not over"]
 
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """After the round."""
-        self._stopped.set()
-
-    def _run(self) -> None:
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)  # of this thread alone, on Linux
-        while True:
-            try:
-                self.look()
-            except Exception as problem:
-                self._problem = f"the round failed: {problem}"
-                log.exception("no verdict")
-            if self._stopped.wait(self._config.every_seconds):
-                return
+    def _work(self) -> None:
+        try:
+            self.look()
+        except Exception as problem:
+            self._problem = f"the round failed: {problem}"
+            log.exception("no verdict")
 
     def look(self) -> None:
         """Another round if a release has changed. Raises ConfigError, RetrievalError; the last verdicts stay then."""
@@ -128,11 +114,11 @@ def build(config: GateConfig, folder: Path) -> FastAPI:
 
     @asynccontextmanager
     async def running(_: FastAPI) -> AsyncIterator[None]:
-        rounds.start()
+        rounds.background.start()
         try:
             yield
         finally:
-            rounds.stop()
+            rounds.background.stop()
 
     app = create_service(
         title="Release gate",

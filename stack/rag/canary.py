@@ -1,7 +1,6 @@
 """Questions with known answers, asked of each collection again and again: a sign of quality that needs no labels."""
 
 import logging
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from stack.rag.config.collections import Canary, CanaryQuestion
 from stack.rag.hits import Hits, RetrievalError
 from stack.rag.live import LiveCollection
 from stack.rag.pipeline import Found
+from stack.service.background import Background
 from stack.service.errors import ServiceError
 from stack.telemetry.metrics import RagMetrics
 
@@ -21,7 +21,7 @@ STAGES = ("sparse", "dense", "fused", "final")
 
 
 class CanaryWatch:
-    """Asks the questions of one collection in a thread, from `start` to `stop`."""
+    """Asks the questions of one collection in the background."""
 
     def __init__(self, live: LiveCollection, settings: Canary, folder: Path, metrics: RagMetrics) -> None:
         """A relative file counts from `folder`. Raises RetrievalError."""
@@ -30,25 +30,16 @@ class CanaryWatch:
         self._questions = [*settings.questions, *(_read(folder / settings.file) if settings.file else ())]
         self._who = Identity(settings.tenant, frozenset(settings.groups))
         self._gauge = metrics.canary_found
-        self._stopped = threading.Event()
+        self.background = Background("canary", self._work, settings.every_seconds)
 
-    def start(self) -> None:
-        """Begin to ask."""
-        threading.Thread(target=self._run, name="canary", daemon=True).start()
-
-    def stop(self) -> None:
-        """Ask no more."""
-        self._stopped.set()
-
-    def _run(self) -> None:
-        while not self._stopped.wait(self._settings.every_seconds):
-            try:
-                for stage, ratio in self.round().items():
-                    self._gauge.labels(self._live.name, stage).set(ratio)
-            except ServiceError:
-                pass  # the collection cannot be searched now, which other metrics tell
-            except (RetrievalError, AccessViolation) as problem:
-                log.error("canary failed", extra={"collection": self._live.name, "problem": str(problem)})
+    def _work(self) -> None:
+        try:
+            for stage, ratio in self.round().items():
+                self._gauge.labels(self._live.name, stage).set(ratio)
+        except ServiceError:
+            pass  # the collection cannot be searched now, which other metrics tell
+        except (RetrievalError, AccessViolation) as problem:
+            log.error("canary failed", extra={"collection": self._live.name, "problem": str(problem)})
 
     def round(self) -> dict[str, float]:
         """Share of the questions whose document each stage has among its first. Raises NotReady, RetrievalError."""

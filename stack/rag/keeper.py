@@ -1,7 +1,6 @@
-"""The thread that gets collections ready, keeps up with what other processes do, and builds indexes on demand."""
+"""Gets collections ready, keeps up with what other processes do, and builds indexes on demand, in the background."""
 
 import logging
-import os
 import threading
 from collections.abc import Mapping
 from time import monotonic
@@ -10,6 +9,7 @@ from stack.rag.config.collections import Slot
 from stack.rag.hits import RetrievalError
 from stack.rag.live import LiveCollection
 from stack.rag.store import StoreError
+from stack.service.background import Background, lower_priority
 from stack.service.errors import TooMany
 from stack.telemetry.metrics import RagMetrics
 
@@ -21,27 +21,19 @@ _NICENESS = 10  # of a build beside searches
 
 
 class Keeper:
-    """Runs from `start` to `stop`."""
+    """What is done for collections beside searches."""
 
     def __init__(self, collections: Mapping[str, LiveCollection], seconds: float, metrics: RagMetrics) -> None:
         """`seconds`: between two looks at the store and at the slots."""
         self._collections = collections
-        self._seconds = seconds
         self._metrics = metrics
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
+        self.background = Background("keeper", self._work, seconds)
+        """Does not wait for a build when it stops: killed at any moment, the build goes on at the next start."""
+        self._tried: dict[str, float] = {}
         self._building: dict[str, Slot] = {}
         self._outcomes: dict[str, str] = {}
         self._problems: dict[str, str | None] = {}
         self._lock = threading.Lock()
-
-    def start(self) -> None:
-        """Begin to work."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Does not wait for a build: killed at any moment, it goes on at the next start."""
-        self._stopped.set()
 
     @property
     def reasons(self) -> list[str]:
@@ -72,7 +64,7 @@ class Keeper:
         return self._outcomes.get(name)
 
     def _build(self, live: LiveCollection, slot: Slot) -> None:
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)  # of this thread alone, on Linux
+        lower_priority(_NICENESS)
         try:
             built = live.build(slot)
             outcome = f"{slot}: {built.outcome}, version {built.manifest.version}"
@@ -86,26 +78,23 @@ class Keeper:
             self._outcomes[live.name] = outcome
             self._building.pop(live.name, None)
 
-    def _run(self) -> None:
-        tried: dict[str, float] = {}
-        while not self._stopped.is_set():
-            store_answers = True
-            for name, live in self._collections.items():
-                try:
-                    again = _SOON_SECONDS if live.passing else _LATER_SECONDS
-                    if live.problem and monotonic() - tried.get(name, float("-inf")) > again:
-                        live.prepare()
-                        tried[name] = monotonic()
-                    live.refresh()
-                    self._tell(name, None)
-                except RetrievalError as problem:
-                    store_answers &= not isinstance(problem, StoreError)
-                    self._tell(name, str(problem))
-                except Exception as problem:
-                    log.exception("cannot keep up", extra={"collection": name})
-                    self._tell(name, repr(problem))
-            self._metrics.store_ready.set(store_answers)
-            self._stopped.wait(self._seconds)
+    def _work(self) -> None:
+        store_answers = True
+        for name, live in self._collections.items():
+            try:
+                again = _SOON_SECONDS if live.passing else _LATER_SECONDS
+                if live.problem and monotonic() - self._tried.get(name, float("-inf")) > again:
+                    live.prepare()
+                    self._tried[name] = monotonic()
+                live.refresh()
+                self._tell(name, None)
+            except RetrievalError as problem:
+                store_answers &= not isinstance(problem, StoreError)
+                self._tell(name, str(problem))
+            except Exception as problem:
+                log.exception("cannot keep up", extra={"collection": name})
+                self._tell(name, repr(problem))
+        self._metrics.store_ready.set(store_answers)
 
     def _tell(self, name: str, problem: str | None) -> None:
         """Into the log, once for each change."""

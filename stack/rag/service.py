@@ -92,7 +92,7 @@ class RagService:
     @asynccontextmanager
     async def running(self, _: FastAPI) -> AsyncIterator[None]:
         """Around the time in which requests are served."""
-        threads = [self.keeper, *self._canaries]
+        threads = [one.background for one in (self.keeper, *self._canaries)]
         for thread in threads:
             thread.start()
         try:

@@ -10,7 +10,9 @@ def checkout(tmp_path, monkeypatch):
     for name in ("llm", "gateway", "rag"):
         write(tmp_path, f"stack/{name}/app.py")
         write(tmp_path, f"stack/config/{name}.yaml")
-    for name in ("stack/settings.py", "stack/telemetry/logs.py", "loadtests/user.py", "requirements/lab.lock"):
+        write(tmp_path, f"stack/telemetry/metrics/{name}.py")
+    shared = ["stack/settings.py", "stack/telemetry/logs.py", "stack/telemetry/metrics/registry.py"]
+    for name in (*shared, "loadtests/user.py", "requirements/lab.lock"):
         write(tmp_path, name)
     monkeypatch.setattr(code, "ROOT", tmp_path)
     return tmp_path
@@ -31,7 +33,8 @@ def digest(*services):
     "changed",
     [
         "stack/llm/app.py", "stack/config/llm.yaml", "stack/gateway/deep/er.py", "stack/settings.py",
-        "stack/telemetry/logs.py", "loadtests/user.py", "loadtests/new.py", "requirements/lab.lock",
+        "stack/telemetry/logs.py", "stack/telemetry/metrics/llm.py", "stack/telemetry/metrics/registry.py",
+        "loadtests/user.py", "loadtests/new.py", "requirements/lab.lock",
     ],
 )  # fmt: skip
 def test_a_change_of_what_the_services_run_with_is_another_digest(checkout, changed):
@@ -41,8 +44,12 @@ def test_a_change_of_what_the_services_run_with_is_another_digest(checkout, chan
 
 
 @pytest.mark.parametrize(
-    "changed", ["stack/rag/app.py", "stack/config/rag.yaml", "stack/llm/app.pyc", "README.md", "lab/cli.py"]
-)
+    "changed",
+    [
+        "stack/rag/app.py", "stack/config/rag.yaml", "stack/telemetry/metrics/rag.py", "stack/llm/app.pyc", "README.md",
+        "lab/cli.py",
+    ],
+)  # fmt: skip
 def test_a_change_of_anything_else_is_not(checkout, changed):
     before = digest("llm", "gateway")
     write(checkout, changed, "2\n")

@@ -5,10 +5,7 @@ index knows, how much both searches agree, how far the reranker reaches down. No
 moves when the stage before it changes.
 """
 
-from collections.abc import Sequence
-
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.process_collector import ProcessCollector
+from stack.telemetry.metrics.registry import ServiceMetrics
 
 _STAGE_SECONDS = (
     0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75,
@@ -23,12 +20,11 @@ _RANKS = (1, 2, 3, 5, 8, 10, 15, 20, 30, 50, 100, 200, 500, 1000)
 _TOKENS = (0, 32, 64, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096)
 
 
-class RagMetrics:
+class RagMetrics(ServiceMetrics):
     """The metrics in a registry of their own."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        ProcessCollector(registry=self.registry)
+        super().__init__()
         self._requests()
         self._search_quality()
         self._answers()
@@ -136,12 +132,3 @@ class RagMetrics:
         self.build_seconds = self._gauge("rag_index_build_seconds", "How long the last build took.", by)
         self.switches = self._counter("rag_index_switches_total", "Changes of the active index while running.", by)
         self.store_ready = self._gauge("rag_store_ready", "1 while the document store answers, else 0.")
-
-    def _counter(self, name: str, help_: str, labels: Sequence[str] = ()) -> Counter:
-        return Counter(name, help_, labels, registry=self.registry)
-
-    def _gauge(self, name: str, help_: str, labels: Sequence[str] = ()) -> Gauge:
-        return Gauge(name, help_, labels, registry=self.registry)
-
-    def _histogram(self, name: str, help_: str, labels: Sequence[str], buckets: Sequence[float]) -> Histogram:
-        return Histogram(name, help_, labels, registry=self.registry, buckets=buckets)

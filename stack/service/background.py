@@ -1,0 +1,36 @@
+"""Work that a service does beside its requests, in threads that give way to what serves."""
+
+import os
+import threading
+from collections.abc import Callable
+
+
+def lower_priority(niceness: int) -> None:
+    """Of the calling thread alone; on Linux a thread's id stands for a process."""
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
+
+
+class Background:
+    """Calls `work` now and again, in a thread of its own, from `start` to `stop`. `work` handles its own errors."""
+
+    def __init__(self, name: str, work: Callable[[], None], seconds: float, niceness: int = 0) -> None:
+        """`seconds`: from the end of one call to the next."""
+        self._work = work
+        self._seconds = seconds
+        self._niceness = niceness
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Begin with the first call."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """No further call; does not wait for the one in progress."""
+        self._stopped.set()
+
+    def _run(self) -> None:
+        lower_priority(self._niceness)
+        while not self._stopped.is_set():
+            self._work()
+            self._stopped.wait(self._seconds)
