@@ -9,6 +9,8 @@ from lab.paths import ROOT
 
 SHARED = {"service", "telemetry", "lifeline"}
 """Folders of `stack/` that every service uses; any other one is a service's, or the evaluation's."""
+A_FILE_EACH = {"config", "telemetry/metrics"}
+"""Folders of `stack/` with a file for each service, of its name."""
 ALSO = {"gate": {"rag", "evals"}}
 """Folders whose code a service runs in its own process, besides its own."""
 SUFFIXES = {".py", ".yaml", ".yml", ".json", ".lock", ".npz", ".safetensors", ".onnx"}
@@ -40,9 +42,8 @@ def _owner(path: Path, stack: Path) -> str | None:
     """The service that a file of `stack/` belongs to; None where it is everybody's."""
     if stack not in path.parents:
         return None
-    first, *rest = path.relative_to(stack).parts
-    if first == "telemetry" and rest[0] == "metrics" and (stack / path.stem).is_dir():
+    inside = path.relative_to(stack)
+    if inside.parent.as_posix() in A_FILE_EACH and (stack / path.stem).is_dir():
         return path.stem
-    if not rest or first in SHARED:
-        return None
-    return Path(rest[0]).stem if first == "config" else first
+    first, *rest = inside.parts
+    return first if rest and first not in SHARED else None

@@ -60,6 +60,7 @@ def placed(configs: Mapping[str, dict[str, Any]], ports: Ports) -> dict[str, dic
             "storage": {"indexes": "../rag"},
             "answerer": engine,
             "audit": {"file": "../audit/answers.jsonl"},
+            "traffic": {"file": "../traffic/searches.jsonl"} if "drift" in configs else None,  # else nobody reads it
         },
         "moderation": {
             "listen": {"port": ports.moderation},
@@ -81,8 +82,6 @@ def placed(configs: Mapping[str, dict[str, Any]], ports: Ports) -> dict[str, dic
             "audit": {"file": "../audit/prompts.jsonl"},
         },
     }
-    read = "drift" in configs
-    places["rag"]["traffic"] = {"file": "../traffic/searches.jsonl"} if read else None
     return {name: merge_patch(_absolute(config), places[name]) for name, config in configs.items()}
 
 

@@ -27,11 +27,8 @@ def build(config: DriftConfig, folder: Path) -> FastAPI:
 
     @asynccontextmanager
     async def running(_: FastAPI) -> AsyncIterator[None]:
-        watch.background.start()
-        try:
+        with watch.background.running():
             yield
-        finally:
-            watch.background.stop()
 
     app = create_service(
         title="Drift monitor",

@@ -114,11 +114,8 @@ def build(config: GateConfig, folder: Path) -> FastAPI:
 
     @asynccontextmanager
     async def running(_: FastAPI) -> AsyncIterator[None]:
-        rounds.background.start()
-        try:
+        with rounds.background.running():
             yield
-        finally:
-            rounds.background.stop()
 
     app = create_service(
         title="Release gate",

@@ -5,7 +5,7 @@ import contextvars
 import logging
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from time import perf_counter
 from typing import Annotated, Any, ClassVar, TypeVar
@@ -92,15 +92,13 @@ class RagService:
     @asynccontextmanager
     async def running(self, _: FastAPI) -> AsyncIterator[None]:
         """Around the time in which requests are served."""
-        threads = [one.background for one in (self.keeper, *self._canaries)]
-        for thread in threads:
-            thread.start()
         try:
-            with self.traffic.writing():
+            with ExitStack() as works:
+                for one in (self.keeper, *self._canaries):
+                    works.enter_context(one.background.running())
+                works.enter_context(self.traffic.writing())
                 yield
         finally:
-            for thread in threads:
-                thread.stop()
             self._searching.shutdown(wait=False, cancel_futures=True)
             self._storing.shutdown(wait=False, cancel_futures=True)
             self.parts.store.close()

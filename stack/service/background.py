@@ -2,7 +2,8 @@
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 
 def lower_priority(niceness: int) -> None:
@@ -11,7 +12,7 @@ def lower_priority(niceness: int) -> None:
 
 
 class Background:
-    """Calls `work` now and again, in a thread of its own, from `start` to `stop`. `work` handles its own errors."""
+    """Calls `work` now and again, in a thread of its own, while `running`. `work` handles its own errors."""
 
     def __init__(self, name: str, work: Callable[[], None], seconds: float, niceness: int = 0) -> None:
         """`seconds`: from the end of one call to the next."""
@@ -21,13 +22,14 @@ class Background:
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
-    def start(self) -> None:
-        """Begin with the first call."""
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Around the time in which `work` is called, once. The end does not wait for a call in progress."""
         self._thread.start()
-
-    def stop(self) -> None:
-        """No further call; does not wait for the one in progress."""
-        self._stopped.set()
+        try:
+            yield
+        finally:
+            self._stopped.set()
 
     def _run(self) -> None:
         lower_priority(self._niceness)

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from drift_handmade import config, log_of, searches
 from gateway_process import ROOT, wait_until
-from rag_process import ALL_BOOKS, StartRag
+from rag_process import ALL_BOOKS, RagProcess, StartRag
 from service_process import ServiceProcess
 
 from stack.drift.monitor import load
@@ -82,14 +82,23 @@ def test_no_server_error_and_no_undocumented_answer(start_drift: StartDrift) -> 
     start_drift().assert_keeps_its_document()
 
 
-def test_retrieval_logs_vectors_and_scores_and_never_a_word(start_rag: StartRag) -> None:
+QUESTIONS = ("who ruled normandy", "cats")
+
+
+def log_of_questions(start_rag: StartRag) -> tuple[RagProcess, Path]:
+    """A retrieval service that was asked QUESTIONS, and its traffic log, complete."""
     rag = start_rag(traffic={"file": "traffic/searches.jsonl"})
     rag.write(*ALL_BOOKS)
     rag.build("blue")
-    for question in ("who ruled normandy", "cats"):
+    for question in QUESTIONS:
         assert rag.search(question).status_code == 200
     path = rag.config_file.parent / "traffic/searches.jsonl"
-    wait_until(lambda: path.exists() and len(path.read_bytes().splitlines()) == 2, "two lines", 10)
+    wait_until(lambda: path.exists() and len(path.read_bytes().splitlines()) == len(QUESTIONS), "two lines", 10)
+    return rag, path
+
+
+def test_retrieval_logs_vectors_and_scores_and_never_a_word(start_rag: StartRag) -> None:
+    _, path = log_of_questions(start_rag)
     text = path.read_text()
     assert "normandy" not in text
     assert "cats" not in text
@@ -100,15 +109,8 @@ def test_retrieval_logs_vectors_and_scores_and_never_a_word(start_rag: StartRag)
 
 
 def test_replayed_questions_make_the_reference_that_their_traffic_would(start_rag: StartRag, tmp_path: Path) -> None:
-    rag = start_rag(traffic={"file": "traffic/searches.jsonl"})
-    rag.write(*ALL_BOOKS)
-    rag.build("blue")
-    questions = ["who ruled normandy", "cats"]
-    for question in questions:
-        assert rag.search(question).status_code == 200
-    path = rag.config_file.parent / "traffic/searches.jsonl"
-    wait_until(lambda: path.exists() and len(path.read_bytes().splitlines()) == 2, "two lines", 10)
-    (tmp_path / "questions.txt").write_text("".join(f"{question}\n" for question in questions))
+    rag, path = log_of_questions(start_rag)
+    (tmp_path / "questions.txt").write_text("".join(f"{question}\n" for question in QUESTIONS))
     command = [sys.executable, "-m", "stack.drift.replay", "--rag", rag.config_file, "--collection", "books",
                "--tenant", "riverside", "--questions", tmp_path / "questions.txt",
                "--out", tmp_path / "reference.npz"]  # fmt: skip

@@ -1,13 +1,12 @@
 """The gateway does what its OpenAPI document says, whatever it is asked, allowed or forbidden there."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import httpx
 import pytest
 from gateway_process import GatewayProcess, StartGateway, question, wait_until
+from openapi_document import schemathesis
 
 EXAMPLES = 25  # for each operation and phase
 
@@ -40,28 +39,16 @@ def document_for(gateway: GatewayProcess, folder: Path) -> Path:
     return file
 
 
-def schemathesis(gateway: GatewayProcess, folder: Path, *arguments: str) -> str:
-    command = [sys.executable, "-m", "schemathesis.cli", "run", str(document_for(gateway, folder)), "--no-color"]
-    command += [
-        "--url",
-        gateway.url,
-        "--header",
-        f"Authorization: Bearer {gateway.KEY}",
-        "--seed",
-        "1",
-        "--generation-database",
-        "none",
-    ]
-    command += ["--phases", "examples,coverage,fuzzing", "--max-examples", str(EXAMPLES), "--checks", "all", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=folder)
-    assert done.returncode == 0, "\n".join(line[:500] for line in done.stdout.splitlines())
-    return done.stdout
+def check(gateway: GatewayProcess, folder: Path, *arguments: str) -> str:
+    how = ["--url", gateway.url, "--header", f"Authorization: Bearer {gateway.KEY}", "--checks", "all"]
+    how += ["--phases", "examples,coverage,fuzzing", "--max-examples", str(EXAMPLES), *arguments]
+    return schemathesis(document_for(gateway, folder), folder, *how)
 
 
 @pytest.mark.usefixtures("engine", "fake_retrieval", "fake_moderation")
 def test_no_server_error_and_no_undocumented_answer(roomy_gateway: GatewayProcess, tmp_path: Path) -> None:
     # What a conversation must end with, and how long all texts together may be, no schema can say.
-    told = schemathesis(roomy_gateway, tmp_path, "--exclude-checks", "positive_data_acceptance")
+    told = check(roomy_gateway, tmp_path, "--exclude-checks", "positive_data_acceptance")
     assert "Tested: 10" in told, told[-2000:]
     for route in (
         "/v1/chat/completions",
@@ -78,7 +65,7 @@ def test_no_server_error_and_no_undocumented_answer(roomy_gateway: GatewayProces
 @pytest.mark.usefixtures("fake_retrieval", "fake_moderation")
 def test_what_the_document_allows_is_served(roomy_gateway: GatewayProcess, tmp_path: Path) -> None:
     routes = [argument for path in ("/v1/search", "/v1/ask") for argument in ("--include-path", path)]
-    assert "Tested: 2" in schemathesis(roomy_gateway, tmp_path, *routes)
+    assert "Tested: 2" in check(roomy_gateway, tmp_path, *routes)
 
 
 def test_the_document_tells_every_route_its_bounds_and_its_errors(gateway: GatewayProcess) -> None:

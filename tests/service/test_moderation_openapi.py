@@ -1,11 +1,10 @@
 """The moderation service does what its OpenAPI document says, whatever it is asked, allowed or forbidden there."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from moderation_process import ModerationProcess, StartModeration
+from openapi_document import schemathesis
 
 EXAMPLES = 25  # for each operation and phase
 
@@ -16,19 +15,12 @@ def service(start_moderation: StartModeration) -> ModerationProcess:
     return start_moderation(tier3={"enabled": False}, limits={"body_bytes": 200_000})
 
 
-def schemathesis(service: ModerationProcess, folder: Path, *arguments: str) -> str:
-    command = [sys.executable, "-m", "schemathesis.cli", "run", f"{service.url}/openapi.json", "--no-color"]
-    command += ["--seed", "1", "--generation-database", "none", "--max-examples", str(EXAMPLES), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=folder)
-    assert done.returncode == 0, "\n".join(line[:500] for line in done.stdout.splitlines())
-    return done.stdout
-
-
 @pytest.mark.parametrize(("phases", "operations"), [("coverage,fuzzing", 10), ("stateful", 5)])
 def test_no_server_error_and_no_undocumented_answer(
     service: ModerationProcess, tmp_path: Path, phases: str, operations: int
 ) -> None:
-    told = schemathesis(service, tmp_path, "--checks", "all", "--phases", phases)
+    how = ["--max-examples", str(EXAMPLES), "--checks", "all", "--phases", phases]
+    told = schemathesis(f"{service.url}/openapi.json", tmp_path, *how)
     assert f"Tested: {operations}" in told, told[-2000:]
 
 

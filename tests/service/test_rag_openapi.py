@@ -1,13 +1,12 @@
 """The retrieval service does what its OpenAPI document says, whatever it is asked, allowed or forbidden there."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from gateway_process import wait_until
+from openapi_document import schemathesis
 from rag_process import ALL_BOOKS, RagProcess, StartRag
 
 EXAMPLES = 25  # for each operation and phase
@@ -42,20 +41,16 @@ def document_for(rag: RagProcess, folder: Path) -> Path:
     return file
 
 
-def schemathesis(rag: RagProcess, folder: Path, *arguments: str) -> str:
-    command = [sys.executable, "-m", "schemathesis.cli", "run", str(document_for(rag, folder)), "--url", rag.url]
-    command += ["--no-color", "--seed", "1", "--generation-database", "none", "--max-examples", str(EXAMPLES)]
-    command += ["--header", "X-Tenant: riverside", "--header", "X-Groups: operators"]
-    command += ["--checks", "all", "--phases", "coverage,fuzzing", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, cwd=folder)
-    assert done.returncode == 0, "\n".join(line[:500] for line in done.stdout.splitlines())
-    return done.stdout
+def check(rag: RagProcess, folder: Path, *arguments: str) -> str:
+    how = ["--url", rag.url, "--header", "X-Tenant: riverside", "--header", "X-Groups: operators"]
+    how += ["--max-examples", str(EXAMPLES), "--checks", "all", "--phases", "coverage,fuzzing", *arguments]
+    return schemathesis(document_for(rag, folder), folder, *how, seconds=240)
 
 
 @pytest.mark.usefixtures("engine")
 def test_no_server_error_and_no_undocumented_answer(roomy_rag: RagProcess, tmp_path: Path) -> None:
     # That a batch must not hold a document twice, or be whose documents it may hold, no schema can say.
-    told = schemathesis(roomy_rag, tmp_path, "--exclude-checks", "positive_data_acceptance")
+    told = check(roomy_rag, tmp_path, "--exclude-checks", "positive_data_acceptance")
     assert "Tested: 10" in told, told[-2000:]
     for route in ("/v1/search", "/v1/ask", "/v1/collections", "/v1/collections/{name}/documents"):
         assert roomy_rag.metric("rag_requests_total", route=route, status="200") > 0, route
@@ -65,7 +60,7 @@ def test_no_server_error_and_no_undocumented_answer(roomy_rag: RagProcess, tmp_p
 @pytest.mark.usefixtures("engine")
 def test_what_the_document_allows_is_served(roomy_rag: RagProcess, tmp_path: Path) -> None:
     routes = [argument for path in ("/v1/search", "/v1/ask") for argument in ("--include-path", path)]
-    assert "Tested: 2" in schemathesis(roomy_rag, tmp_path, *routes)
+    assert "Tested: 2" in check(roomy_rag, tmp_path, *routes)
 
 
 def test_the_document_tells_every_route_its_bounds_and_its_errors(rag: RagProcess) -> None:

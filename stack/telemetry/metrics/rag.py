@@ -24,7 +24,7 @@ class RagMetrics(ServiceMetrics):
     """The metrics in a registry of their own."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(_STAGE_SECONDS)
         self._requests()
         self._search_quality()
         self._answers()
@@ -33,14 +33,13 @@ class RagMetrics(ServiceMetrics):
     def _requests(self) -> None:
         self.requests = self._counter("rag_requests_total", "Requests ended.", ["route", "status"])
         self.request_seconds = self._histogram(
-            "rag_request_seconds", "From the request's head to the end of its answer.", ["route"], _STAGE_SECONDS
+            "rag_request_seconds", "From the request's head to the end of its answer.", ["route"]
         )
         self.stage_seconds = self._histogram(
             "rag_stage_seconds",
             "Time of one stage of one search or answer. wait: for a free worker; first_text: from the call of the "
             "engine to its first text; answer: to its end.",
             ["collection", "stage"],
-            _STAGE_SECONDS,
         )
         self.searches_in_flight = self._gauge("rag_searches_in_flight", "Searches that run or wait for a worker.")
         self.asks_in_flight = self._gauge("rag_asks_in_flight", "Questions that are being answered.")
