@@ -8,7 +8,9 @@ import json
 import os
 import platform
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,7 @@ from loadtests.users import USERS
 BASELINES = CACHE / "baselines"
 CONCURRENCY = 16  # in flight while capacity is measured: what the engine runs at once
 CAPACITY_SECONDS, WARM_SECONDS, HEALTHY_SECONDS, ANCHOR_SECONDS = 16, 4, 30, 4
+LONGEST_PAUSE_SECONDS = 2.0  # without a single answer while CONCURRENCY wait: what was measured is no capacity then
 QUIET_SECONDS, QUIET_WAIT_SECONDS = 2, 30
 ATTEMPTS = 3
 LABELLED_CONCURRENCY, LABELLED_SECONDS = 4, 300  # to ask the healthy stack about every labelled text
@@ -143,23 +146,28 @@ def _measure_once(run: Run, scenario: Scenario, progress: Progress) -> Baseline:
     progress("measuring the machine's speed")
     anchor = measure_anchor(ANCHOR_SECONDS)
     progress(f"measuring the capacity: {CONCURRENCY} requests in flight for {CAPACITY_SECONDS} s")
-    capacity = _capacity(run, load)
+    capacity, pause = _capacity(run, load)
     progress(f"capacity {capacity:.2f} requests/s; recording the healthy run ({HEALTHY_SECONDS} s)")
     healthy = plan_for(load, rate=rate(load, capacity), seconds=HEALTHY_SECONDS, split="calibration")
     figures, costs, late = _healthy(run, scenario, healthy)
     labelled = _labelled(run, scenario, progress)
     use = meter.stop()
     return Baseline(1, key_of(scenario), machine(), time.time(), anchor, capacity, figures, costs, labelled,
-                    use.as_dict(), _problem(use, late))  # fmt: skip
+                    use.as_dict(), _problem(use, pause, late))  # fmt: skip
 
 
-def _problem(use: HostUse, late: str | None) -> str | None:
-    """Why the measurement says more about other programs than about this machine, or None."""
+def _problem(use: HostUse, pause: float, late: str | None) -> str | None:
+    """Why the measurement says less about this machine than about other programs or a start, or None."""
     outside = use.others_share
     if outside > QUIET_SHARE:
         return (
             f"other programs used {outside:.0%} of this machine while it was measured (at most {QUIET_SHARE:.0%}): "
             "close them"
+        )
+    if pause > LONGEST_PAUSE_SECONDS:
+        return (
+            f"the stack answered nothing for {pause:.1f} s while its capacity was measured (at most "
+            f"{LONGEST_PAUSE_SECONDS:g} s): it may not have been warm yet, or this machine stood still"
         )
     if late:
         return (
@@ -169,8 +177,8 @@ def _problem(use: HostUse, late: str | None) -> str | None:
     return None
 
 
-def _capacity(run: Run, load: Load) -> float:
-    """Completed requests per second with CONCURRENCY in flight, after WARM_SECONDS."""
+def _capacity(run: Run, load: Load) -> tuple[float, float]:
+    """Completed requests per second with CONCURRENCY in flight, after WARM_SECONDS, and the longest time without."""
     folder = run.new_check()
     plan = plan_for(load, rate=100.0, seconds=CAPACITY_SECONDS, split="calibration", mode="closed",
                     concurrency=CONCURRENCY)  # fmt: skip
@@ -179,7 +187,13 @@ def _capacity(run: Run, load: Load) -> float:
     done = [end for end in ends if WARM_SECONDS < end <= CAPACITY_SECONDS]
     if len(done) < 5:
         raise RunError(f"only {len(done)} requests were answered in {CAPACITY_SECONDS} s: see {run.logs} and {folder}")
-    return len(done) / (CAPACITY_SECONDS - WARM_SECONDS)
+    return len(done) / (CAPACITY_SECONDS - WARM_SECONDS), longest_pause(done)
+
+
+def longest_pause(ends: Sequence[float]) -> float:
+    """The longest time in seconds without an answer between WARM_SECONDS and CAPACITY_SECONDS of a load."""
+    moments = [WARM_SECONDS, *sorted(ends), CAPACITY_SECONDS]
+    return max(after - before for before, after in pairwise(moments))
 
 
 def _labelled(run: Run, scenario: Scenario, progress: Progress) -> dict[str, dict[str, float]]:

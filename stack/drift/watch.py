@@ -28,7 +28,7 @@ class Watch:
         self._log = Log(folder / config.traffic, config.collection)
         self._collected: list[Searches] = []
         self._monitor: Monitor | None = None
-        self.background = Background("drift", self._work, config.every_seconds, _NICENESS)
+        self.background = Background("drift", self.look, config.every_seconds, _NICENESS)
         self._reference = self._stored()
         if self._reference is not None:
             self._log.skip()  # an alarm about yesterday must not come again with every start
@@ -51,12 +51,6 @@ class Watch:
             return ["measuring how far windows of the reference are apart by chance"]
         there = sum(map(len, self._collected))
         return [f"collecting the reference: {there:,} of {self._config.reference.searches:,} searches"]
-
-    def _work(self) -> None:
-        try:
-            self.look()
-        except Exception:
-            log.exception("traffic could not be looked at")
 
     def look(self) -> None:
         """Take what is new in the traffic log."""

@@ -67,7 +67,7 @@ class Rounds:
             self.look()
         except Exception as problem:
             self._problem = f"the round failed: {problem}"
-            log.exception("no verdict")
+            raise
 
     def look(self) -> None:
         """Another round if a release has changed. Raises ConfigError, RetrievalError; the last verdicts stay then."""

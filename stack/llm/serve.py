@@ -94,6 +94,10 @@ def start_engine(config: LLMConfig, folder: Path) -> subprocess.Popen[bytes]:
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_CPU_OMP_THREADS_BIND": config.process.omp_threads_bind,
     }
+    if config.engine.enforce_eager:
+        # vLLM compiles some of its sampler even so, when a request first asks for log probabilities: everybody then
+        # waits for seconds, in the middle of serving, and for ever where there is no C++ compiler.
+        environment["TORCHDYNAMO_DISABLE"] = "1"
     if config.process.preload_allocators and (libraries := _preloads()):
         environment["LD_PRELOAD"] = ":".join(libraries)
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *config.arguments(folder)]

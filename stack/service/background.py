@@ -1,9 +1,12 @@
 """Work that a service does beside its requests, in threads that give way to what serves."""
 
+import logging
 import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+log = logging.getLogger(__name__)
 
 
 def lower_priority(niceness: int) -> None:
@@ -12,7 +15,7 @@ def lower_priority(niceness: int) -> None:
 
 
 class Background:
-    """Calls `work` now and again, in a thread of its own, while `running`. `work` handles its own errors."""
+    """Calls `work` now and again, in a thread of its own, while `running`. What it raises goes into the log."""
 
     def __init__(self, name: str, work: Callable[[], None], seconds: float, niceness: int = 0) -> None:
         """`seconds`: from the end of one call to the next."""
@@ -34,5 +37,8 @@ class Background:
     def _run(self) -> None:
         lower_priority(self._niceness)
         while not self._stopped.is_set():
-            self._work()
+            try:
+                self._work()
+            except Exception:
+                log.exception("background work failed", extra={"work": self._thread.name})
             self._stopped.wait(self._seconds)
