@@ -36,7 +36,7 @@ def build(config: DriftConfig, folder: Path) -> FastAPI:
         body_bytes=1024,
         metrics=metrics,
         registry=metrics.registry,
-        ready=list,  # it watches from the start; what it still waits for is in /v1/windows
+        ready=lambda: watch.measuring,
         lifespan=running,
     )
 

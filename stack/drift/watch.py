@@ -43,12 +43,17 @@ class Watch:
             raise ConfigError("drift.yaml", [f"drift.yaml: reference.file: {problem}"]) from problem
 
     @property
+    def measuring(self) -> list[str]:
+        """Why it is not ready. Without a reference it is: to collect one may take days."""
+        if self._reference is None or self._monitor is not None:
+            return []
+        return ["measuring how far windows of the reference are apart by chance"]
+
+    @property
     def reasons(self) -> list[str]:
         """Why nothing is compared yet."""
-        if self._monitor is not None:
-            return []
-        if self._reference is not None:
-            return ["measuring how far windows of the reference are apart by chance"]
+        if self._monitor is not None or self._reference is not None:
+            return self.measuring
         there = sum(map(len, self._collected))
         return [f"collecting the reference: {there:,} of {self._config.reference.searches:,} searches"]
 

@@ -165,6 +165,7 @@ def test_the_first_searches_become_the_reference_and_the_next_ones_are_compared(
     log_of(path, searches(150, 1))
     watch.look()
     assert watch.reasons == ["collecting the reference: 150 of 400 searches"]
+    assert watch.measuring == [], "it is ready meanwhile: that may take days"
     log_of(path, searches(400, 2))
     watch.look()
     assert watch.reasons == []
@@ -177,7 +178,9 @@ def test_a_start_with_a_reference_looks_at_what_comes_from_then_on(tmp_path: Pat
     save(searches(400, 1), tmp_path / "reference.npz")
     log_of(path, searches(300, 2, 4.0))
     watch = Watch(config(), tmp_path, DriftMetrics())
+    assert watch.measuring == watch.reasons == ["measuring how far windows of the reference are apart by chance"]
     watch.look()
+    assert watch.measuring == []
     assert not watch.looked
     log_of(path, searches(100, 3))
     watch.look()

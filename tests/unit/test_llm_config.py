@@ -10,7 +10,7 @@ import yaml
 from lab.paths import ROOT
 from stack.llm.config import Engine, LLMConfig
 from stack.llm.manifest import ModelError
-from stack.llm.serve import require_adapters
+from stack.llm.serve import require_adapters, start_engine
 from stack.settings import ConfigError, load, parse
 
 SHIPPED = ROOT / "stack/config/llm.yaml"
@@ -151,3 +151,13 @@ def test_an_adapter_that_is_not_there_is_named_before_the_engine_starts(tmp_path
     made = config(adapters={"modules": {"moderator": "nowhere"}})
     with pytest.raises(ModelError, match=r"adapter moderator: .*nowhere holds no adapter_config\.json"):
         require_adapters(made, tmp_path)
+
+
+@pytest.mark.parametrize("eager", [True, False])
+def test_an_eager_engine_compiles_nothing_while_it_serves(monkeypatch: pytest.MonkeyPatch, eager: bool) -> None:
+    """Bug: the first request for log probabilities made everybody wait until a kernel was compiled."""
+    environment: dict[str, str] = {}
+    monkeypatch.delenv("TORCHDYNAMO_DISABLE", raising=False)
+    monkeypatch.setattr("stack.llm.serve.subprocess.Popen", lambda command, env, stdin: environment.update(env))
+    start_engine(config(engine={"enforce_eager": eager}), FOLDER)
+    assert environment.get("TORCHDYNAMO_DISABLE") == ("1" if eager else None)

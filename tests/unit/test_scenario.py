@@ -16,7 +16,7 @@ from lab.paths import SCENARIOS
 from lab.promql import read
 from lab.run import Ports
 from lab.runtime.services import SERVICES
-from lab.scenario import Change, Cost, Goodput, Load, Scenario, Work, all_ids, find
+from lab.scenario import Change, Cost, Goodput, Level, Load, Scenario, Work, all_ids, find
 from lab.traffic import DRAIN_SECONDS
 from loadtests.metrics import SECONDS as LOADGEN_SECONDS
 from loadtests.plan import USERS
@@ -79,7 +79,7 @@ def test_the_reference_is_the_first_fix(scenario):
 
 def test_no_file_lies_where_nothing_reads_it(scenario):
     read_parts = (
-        r"public/(scenario\.yaml|brief\.md)|hidden/((site|fault)/(llm|rag|moderation|gateway)\.yaml|(fixes|cheats)/[a-z0-9-]+\.yaml|"
+        rf"public/(scenario\.yaml|brief\.md)|hidden/((site|fault)/({'|'.join(scenario.public.services)})\.yaml|(fixes|cheats)/[a-z0-9-]+\.yaml|"
         r"truth\.yaml|hints\.md|debrief\.md|proof/.+\.json|recordings/(broken|healthy|decoy)\.json\.gz)"
     )
     files = [p.relative_to(scenario.folder).as_posix() for p in scenario.folder.rglob("*") if p.is_file()]
@@ -264,8 +264,8 @@ def queries(scenario: Scenario) -> dict[str, str]:
     public = scenario.public
     found = {"wait_for": public.wait_for.query}
     found |= {f"watch {item.title}": item.query for item in public.watch}
-    costs = [check for check in public.checks if isinstance(check, Cost)]
-    found |= {f"check {check.id}": Template(check.query).substitute(window="45s") for check in costs}
+    asked = [check for check in public.checks if isinstance(check, Cost | Level)]
+    found |= {f"check {check.id}": Template(check.query).substitute(window="45s") for check in asked}
     if scenario.truth.diagnosis.query:
         found["truth"] = scenario.truth.diagnosis.query
     return found
@@ -279,7 +279,8 @@ def test_every_query_asks_for_metrics_that_exist(scenario, known_metrics):
 
 
 def test_queries_in_the_hints_ask_for_metrics_that_exist(scenario, known_metrics):
-    named = set(re.findall(r"\b(?:vllm:[a-z_]+|(?:gateway|loadgen|rag|moderation)_[a-z_]+)", "\n".join(scenario.hints)))
+    prefixes = "gateway|loadgen|rag|moderation|drift|gate"
+    named = set(re.findall(rf"\b(?:vllm:[a-z_]+|(?:{prefixes})_[a-z_]+)", "\n".join(scenario.hints)))
     families = {re.sub(r"_(bucket|sum|count|total|created)$", "", name) for name in known_metrics}
     assert {name for name in named if name not in known_metrics and name not in families} == set()
 
