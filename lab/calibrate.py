@@ -29,7 +29,7 @@ from lab.run import Run, RunError
 from lab.runtime.control import roots
 from lab.scenario import Load, Quality, Scenario
 from lab.traffic import delivery, send
-from loadtests.plan import Plan
+from loadtests.plan import MAX_RATE, Plan
 from loadtests.rows import read_rows
 from loadtests.users import USERS
 
@@ -180,19 +180,21 @@ def _problem(use: HostUse, pause: float, late: str | None) -> str | None:
 def _capacity(run: Run, load: Load) -> tuple[float, float]:
     """Completed requests per second with CONCURRENCY in flight, after WARM_SECONDS, and the longest time without."""
     folder = run.new_check()
-    plan = plan_for(load, rate=100.0, seconds=CAPACITY_SECONDS, split="calibration", mode="closed",
+    plan = plan_for(load, rate=MAX_RATE, seconds=CAPACITY_SECONDS, split="calibration", mode="closed",
                     concurrency=CONCURRENCY)  # fmt: skip
     send(run, plan, folder, "capacity", watch=lambda rows, elapsed: elapsed > CAPACITY_SECONDS + 1)
     ends = [row.end for row in read_rows(folder / "rows.jsonl").rows if row.outcome == "ok" and row.end is not None]
-    done = [end for end in ends if WARM_SECONDS < end <= CAPACITY_SECONDS]
+    used_up = len(ends) == plan.header.requests  # a stack that is faster than the plan was long
+    until = min(max(ends), CAPACITY_SECONDS) if used_up else CAPACITY_SECONDS
+    done = [end for end in ends if WARM_SECONDS < end <= until]
     if len(done) < 5:
         raise RunError(f"only {len(done)} requests were answered in {CAPACITY_SECONDS} s: see {run.logs} and {folder}")
-    return len(done) / (CAPACITY_SECONDS - WARM_SECONDS), longest_pause(done)
+    return len(done) / (until - WARM_SECONDS), longest_pause(done, until)
 
 
-def longest_pause(ends: Sequence[float]) -> float:
-    """The longest time in seconds without an answer between WARM_SECONDS and CAPACITY_SECONDS of a load."""
-    moments = [WARM_SECONDS, *sorted(ends), CAPACITY_SECONDS]
+def longest_pause(ends: Sequence[float], until: float) -> float:
+    """The longest time in seconds without an answer between WARM_SECONDS and `until`."""
+    moments = [WARM_SECONDS, *sorted(ends), until]
     return max(after - before for before, after in pairwise(moments))
 
 
