@@ -180,21 +180,20 @@ def _problem(use: HostUse, pause: float, late: str | None) -> str | None:
 def _capacity(run: Run, load: Load) -> tuple[float, float]:
     """Completed requests per second with CONCURRENCY in flight, after WARM_SECONDS, and the longest time without."""
     folder = run.new_check()
-    plan = plan_for(load, rate=MAX_RATE, seconds=CAPACITY_SECONDS, split="calibration", mode="closed",
+    # More requests than a generator can send, so that the plan is never used up.
+    plan = plan_for(load, rate=MAX_RATE, seconds=2 * CAPACITY_SECONDS, split="calibration", mode="closed",
                     concurrency=CONCURRENCY)  # fmt: skip
     send(run, plan, folder, "capacity", watch=lambda rows, elapsed: elapsed > CAPACITY_SECONDS + 1)
     ends = [row.end for row in read_rows(folder / "rows.jsonl").rows if row.outcome == "ok" and row.end is not None]
-    used_up = len(ends) == plan.header.requests  # a stack that is faster than the plan was long
-    until = min(max(ends), CAPACITY_SECONDS) if used_up else CAPACITY_SECONDS
-    done = [end for end in ends if WARM_SECONDS < end <= until]
+    done = [end for end in ends if WARM_SECONDS < end <= CAPACITY_SECONDS]
     if len(done) < 5:
         raise RunError(f"only {len(done)} requests were answered in {CAPACITY_SECONDS} s: see {run.logs} and {folder}")
-    return len(done) / (until - WARM_SECONDS), longest_pause(done, until)
+    return len(done) / (CAPACITY_SECONDS - WARM_SECONDS), longest_pause(done)
 
 
-def longest_pause(ends: Sequence[float], until: float) -> float:
-    """The longest time in seconds without an answer between WARM_SECONDS and `until`."""
-    moments = [WARM_SECONDS, *sorted(ends), until]
+def longest_pause(ends: Sequence[float]) -> float:
+    """The longest time in seconds without an answer between WARM_SECONDS and CAPACITY_SECONDS."""
+    moments = [WARM_SECONDS, *sorted(ends), CAPACITY_SECONDS]
     return max(after - before for before, after in pairwise(moments))
 
 

@@ -52,10 +52,10 @@ class Watch:
     @property
     def reasons(self) -> list[str]:
         """Why nothing is compared yet."""
-        if self._monitor is not None or self._reference is not None:
-            return self.measuring
-        there = sum(map(len, self._collected))
-        return [f"collecting the reference: {there:,} of {self._config.reference.searches:,} searches"]
+        if self._reference is None:
+            there = sum(map(len, self._collected))
+            return [f"collecting the reference: {there:,} of {self._config.reference.searches:,} searches"]
+        return self.measuring
 
     def look(self) -> None:
         """Take what is new in the traffic log."""

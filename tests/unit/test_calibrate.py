@@ -16,4 +16,4 @@ from lab.calibrate import CAPACITY_SECONDS, WARM_SECONDS, longest_pause
     ],
 )
 def test_the_longest_time_without_an_answer(ends: list[float], pause: float) -> None:
-    assert longest_pause(ends, CAPACITY_SECONDS) == pytest.approx(pause)
+    assert longest_pause(ends) == pytest.approx(pause)

@@ -23,15 +23,11 @@ def test_work_that_fails_is_told_in_the_log_and_done_again(caplog: pytest.LogCap
     assert "the store is away" in caplog.text
 
 
-def test_nothing_is_done_after_the_end() -> None:
+def test_the_thread_ends_with_the_context() -> None:
     begun = threading.Event()
-    calls = []
-
-    def work() -> None:
-        calls.append(1)
-        begun.set()
-
-    background = Background("watch", work, seconds=3600)
-    with background.running():
+    with Background("ends with its context", begun.set, seconds=0.01).running():
         assert begun.wait(10)
-    assert len(calls) == 1
+        thread = next(one for one in threading.enumerate() if one.name == "ends with its context")
+        assert thread.is_alive()
+    thread.join(10)
+    assert not thread.is_alive()
