@@ -3,6 +3,7 @@
 import json
 import secrets
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from lab import workspace
 from lab.anchor import measure as measure_anchor
 from lab.calibrate import Baseline
 from lab.code import code_digest
-from lab.drill import Progress, plan_for, rate
+from lab.drill import Progress, plan_for, rate, wait_ready
 from lab.grade import Grade, grade, same_speed
 from lab.host import HostMeter, use_over
 from lab.measure import metric_figures, wait_scraped
@@ -43,6 +44,7 @@ def check(
     load = public.load.grading if seed is None else public.load.grading.model_copy(update={"seed": seed})
     plan = plan_for(load, rate(load, baseline.capacity))
     control.stop(run, "load")
+    _restart_fresh(run, public.fresh, progress)
     _wait_idle(run, progress)
     clear(run.audit_file)
     anchors = {"calibrated": baseline.anchor, "before": _anchor_before(baseline, progress)}
@@ -95,6 +97,14 @@ def _telling(watch: Watcher, planned: int, progress: Progress) -> Watcher:
         return watch(rows, elapsed)
 
     return tell
+
+
+def _restart_fresh(run: Run, names: Iterable[str], progress: Progress) -> None:
+    running = {process.name for process in control.processes(run) if process.state == "RUNNING"}
+    restarted = [name for name in names if name in running]
+    for name in restarted:
+        control.restart(run, name)
+    wait_ready(run, progress, restarted)
 
 
 def _wait_idle(run: Run, progress: Progress) -> None:

@@ -5,12 +5,13 @@ from typing import Annotated
 
 import typer
 
-from lab.paths import RUNS
+from lab.paths import ROOT, RUNS
+from lab.run import RunError, current
 from lab.terminal import FAIL, PASS, Json, console, emit, fail, guarded
 from stack.settings import load
 
 CANNOT_JUDGE = 3
-DEFAULT = Path(__file__).parents[1] / "stack/config/drift.yaml"
+DEFAULT = ROOT / "stack/config/drift.yaml"
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -23,13 +24,15 @@ def drift() -> None:
 @app.command()
 @guarded(CANNOT_JUDGE)
 def report(
-    traffic: Annotated[Path, typer.Argument(help="what retrieval wrote with traffic.file")],
-    config: Annotated[Path, typer.Option(help="detectors, window and limits")] = DEFAULT,
+    traffic: Annotated[Path | None, typer.Argument(help="the log of retrieval; default: a drill's")] = None,
+    config: Annotated[Path | None, typer.Option(help="detectors, window and limits; default: the shipped one")] = None,
     reference: Annotated[Path | None, typer.Option(help="one that the monitor kept; default: the log's first")] = None,
     out: Annotated[Path, typer.Option(help="the page")] = RUNS / "drift.html",
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Compare a traffic log window by window, and write a page with plots.
+
+    Without TRAFFIC: that of the last drill, with the reference and the configuration of its monitor.
 
     Exit codes: 0 no window drifts; 1 one does; 3 it cannot be told: too few searches, or no log.
     """
@@ -37,7 +40,12 @@ def report(
     from stack.drift.config import DriftConfig
     from stack.drift.monitor import load as load_reference
 
-    settings = load(config, DriftConfig)
+    if traffic is None:
+        applied = _of_the_drill()
+        monitor = load(applied, DriftConfig)
+        config = config or applied
+        traffic, reference = applied.parent / monitor.traffic, reference or applied.parent / monitor.reference.file
+    settings = load(config or DEFAULT, DriftConfig)
     try:
         kept = load_reference(reference) if reference else None
         looked = drift_report.look(settings, traffic, kept)
@@ -52,3 +60,13 @@ def report(
         console.print(f"{len(drifting)} of {len(looked)} windows drift{': ' if drifting else ''}"
                       f"{', '.join(map(str, drifting))}\nPage: {out}")  # fmt: skip
     raise typer.Exit(FAIL if drifting else PASS)
+
+
+def _of_the_drill() -> Path:
+    """The monitor's configuration as it was applied last. Raises RunError."""
+    run = current()
+    if "drift" not in run.info.services:
+        raise RunError(
+            f"the drill of {run.info.scenario} has no drift monitor: name the traffic log that is to be looked at"
+        )
+    return run.applied / "drift.yaml"

@@ -1,7 +1,7 @@
 """One digest over the code that a proof speaks of: its services, the load generator, locked packages."""
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from functools import cache
 from pathlib import Path
 
@@ -11,31 +11,34 @@ SHARED = {"service", "telemetry", "lifeline"}
 """Folders of `stack/` that every service uses; any other one is a service's, or the evaluation's."""
 A_FILE_EACH = {"config", "telemetry/metrics"}
 """Folders of `stack/` with a file for each service, of its name."""
-ALSO = {"gate": {"rag", "evals"}}
-"""Folders whose code a service runs in its own process, besides its own."""
+ALSO = {"gate": {"rag", "evals/example.py", "evals/statistics.py"}}
+"""What a service runs in its own process besides its own folder: other folders of `stack/`, or files of them."""
 SUFFIXES = {".py", ".yaml", ".yml", ".json", ".lock", ".npz", ".safetensors", ".onnx"}
 
 
 def code_digest(services: Iterable[str]) -> str:
     """SHA-256 over names and contents of the files of this checkout that `services` run with."""
-    named = frozenset(services)
-    return _digest(named.union(*(ALSO.get(name, ()) for name in named)))
+    return _digest(frozenset(services))
 
 
 @cache
 def _digest(services: frozenset[str]) -> str:
     digest = hashlib.sha256()
-    for path in sorted(_covered(services)):
+    for path in sorted(covered(services)):
         digest.update(f"{path.relative_to(ROOT).as_posix()}\0{path.stat().st_size}\0".encode() + path.read_bytes())
     return digest.hexdigest()
 
 
-def _covered(services: frozenset[str]) -> Iterator[Path]:
+def covered(services: Set[str]) -> Iterator[Path]:
+    """The files that the digest is made of."""
     stack = ROOT / "stack"
+    running = set(services).union(*(ALSO.get(name, ()) for name in services))
     for folder in (ROOT / "loadtests", ROOT / "requirements", stack):
         for path in folder.rglob("*"):
-            if path.is_file() and path.suffix in SUFFIXES and _owner(path, stack) in (None, *services):
-                yield path
+            if path.is_file() and path.suffix in SUFFIXES:
+                owner = _owner(path, stack)
+                if owner is None or owner in running or path.relative_to(stack).as_posix() in running:
+                    yield path
 
 
 def _owner(path: Path, stack: Path) -> str | None:

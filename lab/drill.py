@@ -55,6 +55,7 @@ def start(
         digest=scenario.digest,
         practice=described(public.load.practice, capacity) if capacity else "",
         time_box_seconds=time_box,
+        without_rules=public.without_rules,
         port_base=port_base,
     )
     if capacity:

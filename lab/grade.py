@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lab.host import QUIET_SHARE
-from lab.measure import load_figures
+from lab.measure import SCRAPED_SHARE, load_figures
 from lab.quality import Paired, paired, scores
 from lab.scenario import Bound, Check, Cost, Goodput, Level, Objectives, PromptHolds, Public, Quality, Work
 from lab.traffic import delivery
@@ -141,6 +141,9 @@ def _disturbances(measured: Mapping[str, Any]) -> list[str]:
             f"during the load a service ended: {', '.join(conditions['ended'])}. Check again; if it ends again, "
             "`lab logs` says why"
         )
+    for job, share in measured["metrics"]["services_up"].items():
+        if share is not None and 0 < share < SCRAPED_SHARE:  # 0: it did not run, and its checks tell what that means
+            found.append(f"Prometheus could read {job} for {share:.0%} of the load only: check again")
     found += [problem for problem in (conditions["changed"], measured["metrics"]["problem"]) if problem]
     if problem := measured["healthy"]["problem"]:
         found.append(f"there is no healthy run to compare with: {problem}. `lab stop` and `lab start` measure again")

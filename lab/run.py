@@ -100,6 +100,7 @@ class RunInfo:
     time_box_seconds: float
     started: float  # unix seconds
     versions: dict[str, str]
+    without_rules: tuple[str, ...] = ()  # files of dashboards/rules that this site does not have
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ class Run:
     def info(self) -> RunInfo:
         try:
             fields = json.loads((self.folder / "run.json").read_text())
-            return RunInfo(**fields | {"services": tuple(fields["services"])})
+            return RunInfo(**{name: tuple(it) if isinstance(it, list) else it for name, it in fields.items()})
         except (OSError, ValueError, TypeError, KeyError) as problem:
             raise RunError(f"{self.folder / 'run.json'} cannot be read: {problem}") from problem
 

@@ -210,6 +210,12 @@ class Public(Settings):
     level: int = Field(ge=1, le=4)
     covers: tuple[str, ...]
     services: tuple[ServiceName, ...] = Field(min_length=1, description="what runs; everything else stays off")
+    without_rules: tuple[str, ...] = Field(
+        (), description="files of dashboards/rules, without .yml, whose alerts nobody had at this site"
+    )
+    fresh: tuple[ServiceName, ...] = Field(
+        (), description="restarted before each graded load: what they saw before it would count in it"
+    )
     load: Loads
     objectives: Objectives
     wait_for: Symptom

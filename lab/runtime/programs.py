@@ -68,7 +68,8 @@ def write_configuration(run: Run) -> Path:
     prometheus = run.folder / "prometheus.yml"
     scraped = {job: ports.all()[port] for name in run.info.services for job, port in SERVICES[name].jobs.items()}
     scraped |= {"loadgen": ports.loadgen, "prometheus": ports.prometheus}
-    prometheus.write_text(render_config(scraped, rule_files(DASHBOARDS / "rules")), encoding="utf-8")
+    rules = [path for path in rule_files(DASHBOARDS / "rules") if path.stem not in run.info.without_rules]
+    prometheus.write_text(render_config(scraped, rules), encoding="utf-8")
     parts = [
         _HEAD.format(logs=_plain(run.logs), folder=_plain(run.folder), socket=_plain(run.info.socket)),
         _program(

@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from stack.service.config import Listen, Logs, Name
-from stack.settings import Settings
+from stack.settings import Protected, Settings
 
 Signal = Literal["queries", "dense", "sparse"]
 VectorDistance = Literal["mmd", "domain_auc", "centroid", "wasserstein"]
@@ -19,11 +19,12 @@ class Window(Settings):
 
 
 class Reference(Settings):
-    file: Path
+    file: Path = Protected()
     """The pinned reference: searches from a time when all was well. Made from the first ones where it is missing.
     Relative to this file."""
     searches: int = Field(1200, ge=40, le=1_000_000)
-    """How many make a reference that is collected."""
+    """How many make a reference that is collected. Windows are compared with what is left of it when as many as make a
+    window are taken out, so it must hold two of them."""
     rolling_windows: int = Field(4, ge=1, le=1000)
     """The rolling reference is the last so many windows before the current one: it sees what changes at once and
     forgets what changes slowly, so the pinned one stays."""
@@ -70,13 +71,13 @@ class DriftConfig(Settings):
 
     schema_version: Literal[1] = Field(alias="schema")
     """Version of this format."""
-    listen: Listen
+    listen: Listen = Protected()
     """Where metrics and readiness are."""
     telemetry: Logs = Logs()
     """Its log."""
-    traffic: Path
+    traffic: Path = Protected()
     """What retrieval writes with `traffic.file`. Relative to this file."""
-    collection: Name
+    collection: Name = Protected()
     """The collection whose searches are looked at."""
     window: Window = Window()
     """What is compared at a time."""
@@ -90,3 +91,12 @@ class DriftConfig(Settings):
     """What is looked at, by name."""
     every_seconds: float = Field(1.0, gt=0, le=3600)
     """How often new searches are read."""
+
+    @model_validator(mode="after")
+    def _two_windows_fit(self) -> "DriftConfig":
+        if self.reference.searches < 2 * self.window.searches:
+            raise ValueError(
+                f"reference.searches: {self.reference.searches} cannot carry windows of {self.window.searches}: "
+                "at least twice as many are needed"
+            )
+        return self

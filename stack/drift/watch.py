@@ -79,8 +79,8 @@ class Watch:
         if len(together) < wanted:
             self._collected = [together]
             return None
-        save(together[:wanted], self._file)
         self._reference = Reference(together[:wanted], self._config)
+        save(together[:wanted], self._file)
         self._collected = []
         return together[wanted:]
 

@@ -1,8 +1,14 @@
 """The digest of the code: what a proof stops speaking of when it changes, and what it does not care about."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from lab import code
+from lab.paths import ROOT
+from lab.scenario import SERVICES
 
 
 @pytest.fixture
@@ -55,3 +61,16 @@ def test_a_change_of_anything_else_is_not(checkout, changed):
     write(checkout, changed, "2\n")
     assert digest("gateway", "llm") == before
     assert digest("gateway", "llm", "rag") != before
+
+
+@pytest.mark.parametrize("service", [name for name in SERVICES if (ROOT / "stack" / name / "__main__.py").exists()])
+def test_every_module_of_the_stack_that_a_service_imports_is_in_its_digest(service):
+    script = (
+        f"import sys, stack.{service}.__main__\n"
+        "print(*(getattr(module, '__file__', None) for module in list(sys.modules.values())), sep='\\n')"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = {path for line in done.stdout.splitlines() if (path := Path(line)).is_relative_to(ROOT / "stack")}
+    assert ROOT / "stack" / service / "app.py" in loaded
+    others_metrics = {ROOT / "stack/telemetry/metrics" / f"{name}.py" for name in SERVICES}
+    assert loaded - others_metrics <= set(code.covered({service}))

@@ -7,11 +7,12 @@ import pytest
 from drift_handmade import config, lines, log_of, searches
 
 from stack.drift import distances
+from stack.drift.config import DriftConfig
 from stack.drift.monitor import Monitor, Reference, load, save
 from stack.drift.null import Null, resample
 from stack.drift.traffic import Log, read
 from stack.drift.watch import Watch
-from stack.settings import ConfigError
+from stack.settings import ConfigError, protected_paths
 from stack.telemetry.metrics import DriftMetrics
 
 
@@ -224,3 +225,13 @@ def test_a_damaged_reference_refuses_the_start(tmp_path: Path) -> None:
 def test_a_detector_that_makes_no_sense_is_refused(detector: dict, told: str) -> None:
     with pytest.raises(ValueError, match=told):
         config(detectors={"one": {"threshold": {"kind": "null"}} | detector})
+
+
+def test_a_reference_of_fewer_than_two_windows_is_refused_before_it_is_collected() -> None:
+    """Bug: it was collected, kept, and then could not be used, for ever, while the monitor said that it was ready."""
+    with pytest.raises(ValueError, match=r"reference\.searches: 150 cannot carry windows of 100"):
+        config(window=100, reference=150)
+
+
+def test_what_is_looked_at_is_not_for_learners_to_change() -> None:
+    assert protected_paths(DriftConfig) == {"listen", "traffic", "collection", "reference.file"}

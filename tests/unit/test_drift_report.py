@@ -2,13 +2,16 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 from drift_handmade import config, log_of, searches
 from typer.testing import CliRunner
 
+from lab import cli_drift
 from lab.cli import app
+from stack.drift.monitor import save
 
 
 @pytest.fixture
@@ -54,3 +57,28 @@ def test_what_cannot_be_told_is_no_pass(folder: Path) -> None:
     done = report(folder)
     assert done.exit_code == 3
     assert "no search of the collection" in done.stderr
+
+
+@pytest.mark.parametrize(("services", "code"), [(("drift",), 0), (("rag",), 3)])
+def test_of_a_drill_it_shows_what_its_monitor_sees(folder: Path, monkeypatch, services, code) -> None:
+    save(searches(400, 7), folder / "reference.npz")
+    drill = SimpleNamespace(applied=folder, info=SimpleNamespace(services=services, scenario="quiet"))
+    monkeypatch.setattr(cli_drift, "current", lambda: drill)
+    done = CliRunner().invoke(app, ["drift", "report", "--out", f"{folder}/page.html", "--json"])
+    assert done.exit_code == code
+    if code:
+        assert "the drill of quiet has no drift monitor" in done.stderr
+    else:
+        assert json.loads(done.stdout)["windows"] == 8, "all of the log, since the reference is not taken from it"
+
+
+def test_a_configuration_can_be_tried_on_the_traffic_of_a_drill(folder: Path, monkeypatch, tmp_path: Path) -> None:
+    save(searches(400, 7), folder / "reference.npz")
+    drill = SimpleNamespace(applied=folder, info=SimpleNamespace(services=("drift",), scenario="quiet"))
+    monkeypatch.setattr(cli_drift, "current", lambda: drill)
+    other = folder / "other.yaml"
+    other.write_text(yaml.safe_dump(config(window=200).model_dump(mode="json", by_alias=True)))
+    done = CliRunner().invoke(
+        app, ["drift", "report", "--config", str(other), "--out", f"{folder}/page.html", "--json"]
+    )
+    assert json.loads(done.stdout)["windows"] == 4

@@ -250,6 +250,7 @@ CONDITIONS = {
     "killed": ({"conditions.ended": ["llm", "gateway"]}, "during the load a service ended: llm, gateway"),
     "changed": ({"conditions.changed": "the scenario's files were changed"}, "the scenario's files were changed"),
     "no baseline": ({"healthy.problem": "the load generator was late"}, "no healthy run to compare with: the load"),
+    "a service not read": ({"metrics.services_up.llm": 0.5}, "Prometheus could read llm for 50% of the load only"),
     "scrapes": ({"metrics.problem": "Prometheus has 20 of 50 scrapes"}, "Prometheus has 20 of 50 scrapes"),
 }  # fmt: skip
 
@@ -272,7 +273,12 @@ def test_a_machine_may_be_faster_than_calibrated_by_more_than_it_may_be_slower(r
 
 def test_all_disturbances_are_told(tmp_path):
     changes = {path: value for pair in CONDITIONS.values() for path, value in pair[0].items()}
-    assert len(graded(tmp_path, rows(40), changes).reasons) == 8
+    assert len(graded(tmp_path, rows(40), changes).reasons) == 9
+
+
+def test_a_service_that_does_not_run_at_all_is_no_excuse(tmp_path):
+    """Exploit: stop what would have shown the failure."""
+    assert graded(tmp_path, rows(10, 30), {"metrics.services_up.llm": 0.0}).verdict == "fail"
 
 
 def test_a_stack_that_starves_itself_is_no_excuse(tmp_path):

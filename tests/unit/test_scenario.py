@@ -12,11 +12,12 @@ import yaml
 
 from lab import metric_names, proof, workspace
 from lab.diagnosis import load_vocabulary
-from lab.paths import SCENARIOS
+from lab.paths import DASHBOARDS, SCENARIOS
 from lab.promql import read
 from lab.run import Ports
 from lab.runtime.services import SERVICES
 from lab.scenario import Change, Cost, Goodput, Level, Load, Scenario, Work, all_ids, find
+from lab.scrape import rule_files
 from lab.traffic import DRAIN_SECONDS
 from loadtests.metrics import SECONDS as LOADGEN_SECONDS
 from loadtests.plan import USERS
@@ -283,6 +284,14 @@ def test_queries_in_the_hints_ask_for_metrics_that_exist(scenario, known_metrics
     named = set(re.findall(rf"\b(?:vllm:[a-z_]+|(?:{prefixes})_[a-z_]+)", "\n".join(scenario.hints)))
     families = {re.sub(r"_(bucket|sum|count|total|created)$", "", name) for name in known_metrics}
     assert {name for name in named if name not in known_metrics and name not in families} == set()
+
+
+def test_rules_that_a_site_lacks_are_rules_of_the_dashboards(scenario):
+    assert set(scenario.public.without_rules) <= {path.stem for path in rule_files(DASHBOARDS / "rules")}
+
+
+def test_what_is_restarted_before_a_graded_load_runs(scenario):
+    assert set(scenario.public.fresh) <= set(scenario.public.services)
 
 
 # ── diagnosis ──
