@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from stack.evals.results import Results
 
 CANNOT_JUDGE = 3
+BASELINE = "baseline"  # what its run is called
 HELP = """Evaluate a release: run suites of examples against it, compare with the baseline, say whether it may ship.
 
   lab eval run --quick                       the stack as it is configured
@@ -82,7 +83,7 @@ def baseline_(quick: Quick = True, suite: Suites = None, as_json: Json = False) 
     suites = load_suites(suite)
     with exclusive("evaluate"), progress(as_json) as tell:
         doctor.require_setup()
-        release = evaluation.release(suites, label="baseline")
+        release = evaluation.release(suites, label=BASELINE)
         results, _ = evaluation.evaluate(suites, mode, release, tell, against_baseline=False)
     manifest = results.manifest()
     for one in suites:
@@ -104,19 +105,21 @@ def compare(
     """Compare a run that was made before with the baseline as it is now. Nothing is started."""
     from lab import evaluation
     from stack.evals import baseline, report
-    from stack.evals.gate import judge_suite
 
     runs = {results.folder.name: results for results in evaluation.finished_runs()}
     if not runs:
         fail("there is no finished run; make one: lab eval run --quick", CANNOT_JUDGE)
     if run_id is not None and run_id not in runs:
         fail(f"no finished run '{run_id}'; `lab eval history` lists them", USAGE)
-    results = runs[run_id or max(runs)]
+    latest = max((name for name, one in runs.items() if one.manifest().label != BASELINE), default=None)
+    if run_id is None and latest is None:
+        fail("only baselines were made so far; make a run: lab eval run --quick", CANNOT_JUDGE)
+    results = runs[run_id or latest]
     manifest = results.manifest()
     suites = load_suites(manifest.suites)
     verdicts = [
-        judge_suite(suite, results.rows(suite.name), baseline.read(suite, manifest.mode)) for suite in suites
-    ]  # fmt: skip
+        evaluation.verdict(suite, manifest.mode, results, baseline.read(suite, manifest.mode)) for suite in suites
+    ]
     report.write_all(results.folder, manifest, verdicts)
     _show(results, verdicts, as_json)
 
@@ -175,6 +178,8 @@ def faults(
         with exclusive("evaluate"), progress() as tell:
             doctor.require_setup()
             found = fault_table.run(only, _mode(quick), rounds, tell)
+    if not found:
+        fail("no fault has been run yet: lab eval faults", CANNOT_JUDGE)
     print(fault_table.table(found))
     raise typer.Exit(PASS if all(one.right for one in found) else FAIL)
 

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -24,6 +24,7 @@ from lab.run import Run, RunError, new_id
 from lab.scenario import SERVICES
 from stack.evals import baseline, report
 from stack.evals import run as suites_run
+from stack.evals.errors import NotComparable
 from stack.evals.gate import Verdict, judge_suite
 from stack.evals.results import MANIFEST, Identity, Manifest, Results
 from stack.evals.stack_client import Addresses, JudgeEndpoint, Places
@@ -34,8 +35,8 @@ from stack.settings import ConfigError, read_yaml
 EVALUATIONS = RUNS / "evaluations"
 TENANT = "evals"
 PLACES = Places(CACHE / "data", CACHE / "documents")
-WEIGHTS = {".onnx", ".safetensors", ".npz"}
-WITHOUT_JUDGE_SECONDS = 60
+MODEL_FILES = {".onnx", ".safetensors", ".npz", ".json"}  # weights, tokenizers
+CUT_OFF_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -51,17 +52,28 @@ def release(
 ) -> Release:
     """The default configuration of what `suites` need with `changes`, files of {service: merge patch}, and `patches`.
 
-    Collections that no suite asks about are left out: nothing has to build them. Raises ConfigError.
+    Collections that no suite asks about are left out: nothing has to build them. Raises ConfigError, also for a change
+    that would not be seen, because no suite needs what it speaks of.
     """
     needed = {service for suite in suites for service in suite.suite.services}
     configs = workspace.defaults([name for name in SERVICES if name in needed])
     for patch in (*map(_change, changes), *patches):
+        _refuse_unseen("service", patch, configs)
         configs = {name: workspace.merge_patch(config, patch.get(name, {})) for name, config in configs.items()}
     if "rag" in configs:
         asked = {collection for suite in suites for collection in suite.suite.collections}
+        for patch in (*map(_change, changes), *patches):
+            _refuse_unseen("collection", patch.get("rag", {}).get("collections", {}), asked)
         unasked = {name: None for name in configs["rag"].get("collections", {}) if name not in asked}
         configs["rag"] = workspace.merge_patch(configs["rag"], {"collections": unasked})
     return Release(configs, label)
+
+
+def _refuse_unseen(kind: str, changed: Iterable[str], seen: Iterable[str]) -> None:
+    if unseen := sorted(set(changed) - set(seen)):
+        told = ", ".join(sorted(seen)) or "none"
+        problem = f"{unseen[0]}: no suite of this run asks this {kind}, so its change would not be seen; asked: {told}"
+        raise ConfigError("change", [problem])
 
 
 def _change(path: Path) -> Mapping[str, Any]:
@@ -69,6 +81,8 @@ def _change(path: Path) -> Mapping[str, Any]:
         patches = read_yaml(path.read_text(encoding="utf-8"), path.name)
     except (OSError, UnicodeDecodeError) as problem:
         raise ConfigError(path, [f"cannot read it: {problem}"]) from problem
+    if not isinstance(patches, Mapping) or not all(isinstance(patch, Mapping) for patch in patches.values()):
+        raise ConfigError(path, [f"{path.name}: a change is {{service: merge patch}}"])
     if unknown := sorted(set(patches) - set(SERVICES)):
         raise ConfigError(path, [f"{unknown[0]}: no service; a change has {', '.join(SERVICES)} at its top"])
     return patches
@@ -88,7 +102,7 @@ def _weights(configs: Configs) -> str:
     for path in sorted({path for config in configs.values() for path in _paths(config)}):
         files = sorted(path.rglob("*")) if path.is_dir() else [path]
         for file in files:
-            if file.suffix in WEIGHTS:
+            if file.is_file() and file.suffix in MODEL_FILES:
                 digest.update(f"{file.name}\0{hashlib.sha256(file.read_bytes()).hexdigest()}\0".encode())
     return digest.hexdigest()
 
@@ -103,7 +117,7 @@ def _paths(config: Any) -> Iterator[Path]:
             yield from _paths(value)
     elif isinstance(config, str) and config.startswith(workspace.UPWARDS):
         path = ROOT / config.removeprefix(workspace.UPWARDS)
-        if path.suffix in WEIGHTS or "models" in path.parts:
+        if path.suffix in MODEL_FILES or "models" in path.parts:
             yield path
 
 
@@ -129,34 +143,55 @@ def evaluate(
     before = {name: one.answers for name, one in baselines.items()}
     with deployed(suites, of, progress, judge) as addresses:
         suites_run.run(suites, mode, addresses, PLACES, results, before, progress)
-        if not against_baseline:
-            return results, []
-        verdicts = [
-            _judged(suite, mode, addresses, results, before, baselines[suite.name], progress) for suite in suites
-        ]
-    report.write_all(results.folder, results.manifest(), verdicts)
+        for suite in suites if against_baseline else ():
+            if _must_be_judged_again(suite, mode, results, baselines[suite.name]):
+                _judge_again(suite, mode, addresses, results, before, progress)
+    verdicts = [verdict(suite, mode, results, baselines[suite.name]) for suite in suites] if against_baseline else []
+    results.finish()
+    if verdicts:
+        report.write_all(results.folder, results.manifest(), verdicts)
     return results, verdicts
 
 
-def _judged(
+def verdict(suite: Named, mode: Mode, results: Results, compared: baseline.Baseline) -> Verdict:
+    """What the gate says of a suite of a run that has all its rows, further rounds of judging included.
+
+    Raises NotComparable and ResultsError.
+    """
+    if results.manifest().suites.get(suite.name) != suite.hash:
+        raise NotComparable(f"{suite.name}: the suite has changed since the run was made; run it again")
+    rounds = _rounds(suite, results)
+    confirmed = None
+    if suite.suite.judge and all((again.folder / f"{suite.name}.jsonl").exists() for again in rounds):
+        seen = [judge_suite(suite, mode, again.rows(suite.name), compared).complaint for again in rounds]
+        confirmed = sum(seen) >= suite.suite.judge.needed
+    return judge_suite(suite, mode, results.rows(suite.name), compared, confirmed)
+
+
+def _must_be_judged_again(suite: Named, mode: Mode, results: Results, compared: baseline.Baseline) -> bool:
+    """Whether a judge that may be trusted finds the release worse: that is seen again, or it does not block."""
+    first = judge_suite(suite, mode, results.rows(suite.name), compared)
+    return first.complaint and first.trust is not None and first.trust.enough
+
+
+def _judge_again(
     suite: Named, mode: Mode, addresses: Addresses, results: Results, before: Mapping[str, Mapping[str, str]],
-    compared: baseline.Baseline, progress: Progress,
-) -> Verdict:  # fmt: skip
-    """A regression that a trusted judge sees is judged again, in rounds, before it blocks."""
-    rows = results.rows(suite.name)
-    verdict = judge_suite(suite, rows, compared)
-    judge = suite.suite.judge
-    if judge is None or verdict.outcome == "pass" or verdict.trust is None or not verdict.trust.enough:
-        return verdict
-    seen = 0
-    for number in range(1, judge.rounds + 1):
-        progress(f"{suite.name}: judging again, round {number} of {judge.rounds}")
-        again = Results(results.folder / f"{suite.name}-round-{number}")
+    progress: Progress,
+) -> None:  # fmt: skip
+    """Rounds in which the judge's verdicts are drawn anew."""
+    rounds = _rounds(suite, results)
+    for number, again in enumerate(rounds, start=1):
+        progress(f"{suite.name}: judging again, round {number} of {len(rounds)}")
         if not (again.folder / MANIFEST).exists():
             Results.new(results.folder, replace(results.manifest(), run_id=again.folder.name, finished=None))
-        suites_run.run([suite], mode, addresses, PLACES, again, before, progress)
-        seen += judge_suite(suite, again.rows(suite.name), compared).outcome != "pass"
-    return judge_suite(suite, rows, compared, confirmed=seen >= judge.needed)
+        assert addresses.judge is not None, "the release's engine judges where nothing else does"
+        drawn = replace(addresses, judge=replace(addresses.judge, sample=number))
+        suites_run.run([suite], mode, drawn, PLACES, again, before, progress)
+
+
+def _rounds(suite: Named, results: Results) -> list[Results]:
+    number = suite.suite.judge.rounds if suite.suite.judge else 0
+    return [Results(results.folder / f"{suite.name}-round-{n}") for n in range(1, number + 1)]
 
 
 @contextmanager
@@ -176,55 +211,69 @@ def deployed(
                         time_box_seconds=drill.LONGEST_SECONDS)  # fmt: skip
     try:
         drill.bring_up(run, progress)
-        with _without_judge(run, suites, progress) as without_judge:
+        tasks = {suite.suite.task for suite in suites}
+        with (
+            _cut_off(run, "moderation", _without_judge(run), "judge_down" in tasks, progress) as without_judge,
+            _cut_off(run, "gateway", _without_moderation(), "guard" in tasks, progress) as without_moderation,
+        ):
             keys = json.loads((run.folder / "keys/keys.json").read_text())
             yield Addresses(
                 run.gateway_url,
                 keys[TENANT],
                 judge=judge or JudgeEndpoint(f"http://127.0.0.1:{run.ports.llm}"),
                 moderation_without_judge=without_judge,
+                gateway_without_moderation=without_moderation,
             )
     finally:
         drill.stop(run)
 
 
+def _without_judge(run: Run) -> dict[str, Any]:
+    return {
+        "tier3": {"upstream": f"http://127.0.0.1:{_free_port()}"},
+        "review": {"url": f"sqlite:///{run.folder / 'moderation/cut-off.sqlite'}"},
+    }
+
+
+def _without_moderation() -> dict[str, Any]:
+    return {"moderation": {"base_url": f"http://127.0.0.1:{_free_port()}"}}
+
+
 @contextmanager
-def _without_judge(run: Run, suites: Sequence[Named], progress: Progress) -> Iterator[str | None]:
-    """Moderation as the release configures it, with nobody where its language model should be."""
-    if not any(suite.suite.task == "judge_down" for suite in suites):
+def _cut_off(
+    run: Run, service: str, patch: Mapping[str, Any], wanted: bool, progress: Progress
+) -> Iterator[str | None]:
+    """The URL of a second `service`, configured as the release's but for `patch`: nobody is where another should be."""
+    if not wanted:
         yield None
         return
-    nobody, port = _free_port(), _free_port()
-    config = workspace.read(run.applied, ["moderation"])["moderation"]
-    changed = workspace.merge_patch(config, {
-        "listen": {"port": port},
-        "tier3": {"upstream": f"http://127.0.0.1:{nobody}"},
-        "review": {"url": f"sqlite:///{run.folder / 'moderation/without-judge.sqlite'}"},
-    })  # fmt: skip
-    file = run.folder / "state/moderation.yaml"
+    port = _free_port()
+    config = workspace.merge_patch(workspace.read(run.applied, [service])[service], patch)
+    file = run.folder / f"state/{service}.yaml"
     file.parent.mkdir(exist_ok=True)
-    file.write_text(yaml.safe_dump(changed), encoding="utf-8")
-    log = run.logs / "moderation-without-judge.log"
+    file.write_text(yaml.safe_dump(workspace.merge_patch(config, {"listen": {"port": port}})), encoding="utf-8")
+    log = run.logs / f"{service}-cut-off.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "stack.moderation", "--config", str(file)],
+            [sys.executable, "-m", f"stack.{service}", "--config", str(file)],
             cwd=ROOT, env=child_environment(os.environ), stdin=subprocess.DEVNULL, stdout=output, stderr=output,
         )  # fmt: skip
     try:
         url = f"http://127.0.0.1:{port}"
-        progress("waiting for moderation without its judge")
-        _wait(process, url, log)
+        progress(f"waiting for a second {service} that is cut off")
+        _wait(process, service, url, log)
         yield url
     finally:
         process.terminate()
         process.wait(timeout=20)
 
 
-def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
-    deadline = time.monotonic() + WITHOUT_JUDGE_SECONDS
-    while drill.unready(f"{url}/readyz") is not None:
+def _wait(process: subprocess.Popen[bytes], service: str, url: str, log: Path) -> None:
+    """Until it answers: ready it may never be."""
+    deadline = time.monotonic() + CUT_OFF_SECONDS
+    while drill.unready(f"{url}/healthz") is not None:
         if process.poll() is not None or time.monotonic() > deadline:
-            raise RunError(f"moderation without its judge is not ready; the end of {log}:\n{drill.errors_in(log)}")
+            raise RunError(f"the {service} that is cut off does not answer; the end of {log}:\n{drill.errors_in(log)}")
         time.sleep(0.2)
 
 

@@ -1,5 +1,6 @@
 """Runs every known fault through the gate, and tells which suite caught it: `lab eval faults`."""
 
+import hashlib
 import json
 import time
 from collections.abc import Sequence
@@ -13,13 +14,14 @@ from lab import evaluation
 from lab.drill import Progress
 from lab.paths import ROOT
 from lab.run import RunError
+from stack.evals import baseline
 from stack.evals.gate import Verdict
 from stack.evals.report import outcome_of
 from stack.evals.suite import Mode, Named, load_suites
 from stack.settings import ConfigError, Settings, load, nearest
 
 FAULTS = ROOT / "stack/evals/faults"
-CAUGHT = ROOT / "stack/evals/caught.json"
+CAUGHT = ROOT / "docs/faults.json"
 
 
 class Fault(Settings):
@@ -44,6 +46,8 @@ class Caught:
     suites: dict[str, tuple[str, ...]]
     """Suites that blocked, each with the metrics that did."""
     seconds: float
+    identity: str
+    """Of the release and of the suites' sizes: what was found of the same is not asked again."""
 
     @property
     def right(self) -> bool:
@@ -63,14 +67,21 @@ def load_faults(names: Sequence[str] | None = None) -> dict[str, Fault]:
 
 
 def run(names: Sequence[str] | None, mode: Mode, rounds: int, progress: Progress) -> list[Caught]:
-    """Evaluate each fault, and before them the stack as it is, `rounds` times. What is found is kept as it comes."""
+    """Evaluate each fault, and before them the stack as it is, `rounds` times. What is found is kept as it comes, and
+    what was found before of the same stack, suites and fault is not asked again."""
     suites = load_suites()
     todo = [_Release(f"healthy-{number}", "Nothing is wrong", (), {}) for number in range(1, rounds + 1)]
     todo += [_Release(name, fault.title, fault.catches, fault.change) for name, fault in load_faults(names).items()]
     found = []
     for one in todo:
+        release = evaluation.release(suites, label=one.name, patches=[one.change])
+        identity = _identity(release, suites, mode)
+        if before := next((it for it in stored() if (it.fault, it.identity) == (one.name, identity)), None):
+            progress(f"fault {one.name}: known from before")
+            found.append(before)
+            continue
         progress(f"fault {one.name}: {one.title}")
-        found.append(_one(one, suites, mode, progress))
+        found.append(_one(one, release, identity, suites, mode, progress))
         progress(f"fault {one.name}: {found[-1].outcome} {', '.join(found[-1].suites)}")
         _keep(found[-1])
     return found
@@ -83,16 +94,24 @@ class _Release(NamedTuple):
     change: dict[str, Any]
 
 
-def _one(of: _Release, suites: Sequence[Named], mode: Mode, progress: Progress) -> Caught:
+def _identity(release: evaluation.Release, suites: Sequence[Named], mode: Mode) -> str:
+    """SHA-256; baselines count, since a release is compared with them."""
+    parts = [mode, evaluation.identity(release).digest]
+    parts += [f"{suite.hash} {baseline.read(suite, mode).made}" for suite in suites]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def _one(
+    of: _Release, release: evaluation.Release, identity: str, suites: Sequence[Named], mode: Mode, progress: Progress
+) -> Caught:
     begun = time.monotonic()
-    release = evaluation.release(suites, label=of.name, patches=[of.change])
     try:
         _, verdicts = evaluation.evaluate(suites, mode, release, progress)
     except RunError as problem:
         progress(f"fault {of.name} does not start: {problem}")
-        return Caught(of.name, of.title, of.expected, "does not start", {}, time.monotonic() - begun)
-    seconds = time.monotonic() - begun
-    return Caught(of.name, of.title, of.expected, outcome_of(verdicts), _blocking(verdicts), seconds)
+        return Caught(of.name, of.title, of.expected, "does not start", {}, time.monotonic() - begun, identity)
+    seconds = round(time.monotonic() - begun, 1)
+    return Caught(of.name, of.title, of.expected, outcome_of(verdicts), _blocking(verdicts), seconds, identity)
 
 
 def _blocking(verdicts: Sequence[Verdict]) -> dict[str, tuple[str, ...]]:

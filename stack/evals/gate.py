@@ -4,7 +4,7 @@ A metric blocks only where the whole confidence interval of its change lies beyo
 stopped for what may be chance. Nothing passes for want of evidence: without a baseline there is no verdict.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,11 +15,12 @@ from stack.evals.errors import NotComparable
 from stack.evals.example import Row
 from stack.evals.judge import Choice, at_equal_length, kappa
 from stack.evals.statistics import AGGREGATES, Interval, paired, smallest_effect
-from stack.evals.suite import Metric, Named
+from stack.evals.suite import Metric, Mode, Named
 from stack.evals.tasks import task_of
 from stack.evals.tasks.preference import KNOWN, SEEN
 
 Outcome = Literal["pass", "warn", "block"]
+COVERAGE = "coverage"
 COVERAGE_TOLERANCE = 0.01
 """Share of the examples that may fail by more than in the baseline."""
 
@@ -40,6 +41,8 @@ class Finding:
     smallest: float
     """How much worse it must be to be blocked with 80 % power."""
     reason: str
+    judged: bool = False
+    """By a language model."""
 
 
 @dataclass(frozen=True)
@@ -73,25 +76,37 @@ class Verdict:
         """The worst of its findings."""
         return worst(finding.outcome for finding in self.findings)
 
+    @property
+    def complaint(self) -> bool:
+        """Whether a judging model finds the release worse: what has to be seen again before it blocks."""
+        return any(one.judged and one.outcome != "pass" for one in self.findings)
+
 
 def worst(outcomes: Iterable[Outcome]) -> Outcome:
     """What comes of all together; pass where there are none."""
     return max(outcomes, key=("pass", "warn", "block").index, default="pass")
 
 
-def judge_suite(suite: Named, rows: Mapping[str, Row], baseline: Baseline, confirmed: bool | None = None) -> Verdict:
+def judge_suite(
+    suite: Named, mode: Mode, rows: Mapping[str, Row], baseline: Baseline, confirmed: bool | None = None
+) -> Verdict:
     """Compare. `rows` are of all examples of the run. `confirmed`: whether a judged regression was seen again.
 
-    Raises NotComparable when an example of the run is not in the baseline: they are of different data.
+    Raises NotComparable: run and baseline are of different examples, or the judge gave hardly any verdict.
     """
     names = sorted(rows)
     if missing := [name for name in names if name not in baseline.scores]:
         raise NotComparable(f"{suite.name}: {len(missing)} examples are not in the baseline, the first is {missing[0]}")
+    if mode == baseline.mode and (lost := sorted(baseline.scores.keys() - rows.keys())):
+        raise NotComparable(
+            f"{suite.name}: {len(lost)} examples of the baseline were not asked, the first is {lost[0]}"
+        )
     trust = _trust(suite, rows)
     findings = [_coverage(suite, rows, baseline, names)]
     findings += [
-        _finding(suite, name, metric, rows, baseline, names, trust, confirmed)
+        _finding(suite, named, metric, part, rows, baseline, names, trust, confirmed)
         for name, metric in suite.suite.metrics.items()
+        for named, part in _parts(suite, name, metric)
     ]
     errors = tuple(f"{name}: {rows[name].error}" for name in names if rows[name].error)[:3]
     return Verdict(suite.name, suite.suite.about, tuple(findings), trust, errors)
@@ -103,18 +118,28 @@ def _coverage(suite: Named, rows: Mapping[str, Row], baseline: Baseline, names: 
     # A judge that gives no verdict is not the release's fault.
     tier = "judged" if suite.suite.judge else "deterministic"
     metric = Metric(score="answered", tolerance=COVERAGE_TOLERANCE, tier=tier)
-    return _compared(suite, "coverage", metric, now, before, np.full(len(names), np.nan), None, None)
+    return _compared(suite, COVERAGE, metric, now, before, np.full(len(names), np.nan), None, None)
+
+
+def _parts(suite: Named, name: str, metric: Metric) -> Iterator[tuple[str, frozenset[str]]]:
+    """What a metric is computed of: its name, and the slices that an example must be in."""
+    own = frozenset({metric.slice} if metric.slice else ())
+    if not metric.by_collection:
+        yield name, own
+        return
+    for collection in suite.suite.collections:
+        yield f"{name} of {collection}", own | {collection}
 
 
 def _finding(
-    suite: Named, name: str, metric: Metric, rows: Mapping[str, Row], baseline: Baseline, names: Sequence[str],
-    trust: Trust | None, confirmed: bool | None,
+    suite: Named, name: str, metric: Metric, part: frozenset[str], rows: Mapping[str, Row], baseline: Baseline,
+    names: Sequence[str], trust: Trust | None, confirmed: bool | None,
 ) -> Finding:  # fmt: skip
     worst = task_of(suite).WORST.get(metric.score)
     now, before, labels = [], [], []
     for example in names:
         row = rows[example]
-        if metric.slice is not None and metric.slice not in row.slices:
+        if not part <= set(row.slices):
             continue
         there = baseline.scores[example].get(metric.score, worst)
         here = row.scores.get(metric.score, worst)
@@ -141,7 +166,10 @@ def _compared(
     worse = change.high < -tolerance
     outcome, reason = _outcome(metric, worse, change, tolerance, trust, confirmed)
     smallest = smallest_effect(before, tolerance) if metric.aggregate == "mean" else float("nan")
-    return Finding(suite.name, name, outcome, reference, candidate, change, tolerance, len(now), smallest, reason)
+    judged = metric.tier == "judged" and name != COVERAGE
+    return Finding(
+        suite.name, name, outcome, reference, candidate, change, tolerance, len(now), smallest, reason, judged
+    )
 
 
 def _outcome(
@@ -169,7 +197,13 @@ def _trust(suite: Named, rows: Mapping[str, Row]) -> Trust | None:
     judge = suite.suite.judge
     if judge is None:
         return None
-    known = [row for row in rows.values() if KNOWN in row.slices and row.error is None]
+    asked = [row for row in rows.values() if KNOWN in row.slices]
+    known = [row for row in asked if row.error is None]
+    if 2 * len(known) < len(asked):
+        why = next(row.error for row in asked if row.error is not None)
+        raise NotComparable(
+            f"{suite.name}: the judge gave a verdict on {len(known)} of {len(asked)} known pairs only: {why}"
+        )
     said: list[Choice] = [row.output["choice"] for row in known]
     right: list[Choice] = [row.output["known"] for row in known]
     seen = [row for row in rows.values() if SEEN in row.slices and row.error is None]

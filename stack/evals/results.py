@@ -97,7 +97,7 @@ class Results:
             raise ResultsError(f"{path}: no run of the evaluation ({problem})") from problem
 
     def finish(self) -> None:
-        """Note that all examples are there."""
+        """Note that all examples are there, and what is made of them."""
         self._write(replace(self.manifest(), finished=time.time()))
 
     def _write(self, manifest: Manifest) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from stack.evals.example import Example, Row
 from stack.evals.results import Results
-from stack.evals.stack_client import Addresses, Failed, Places, Stack
+from stack.evals.stack_client import Addresses, Failed, JudgeEndpoint, Places, Stack
 from stack.evals.suite import Mode, Named
 from stack.evals.tasks import Task, task_of
 
@@ -26,12 +26,13 @@ def run(
 ) -> None:
     """Ask every example that `results` does not have yet. Raises RetrievalError: a collection is missing.
 
+    The run is not finished by that: its verdict and reports are still to be made.
+
     `before`: answers of the baseline, by suite and example. An example that fails is kept with its error.
     """
     identity = results.manifest().identity.digest
     for suite in suites:
         asyncio.run(_run_suite(suite, mode, identity, addresses, places, results, before.get(suite.name, {}), progress))
-    results.finish()
 
 
 async def _run_suite(
@@ -40,7 +41,8 @@ async def _run_suite(
 ) -> None:  # fmt: skip
     task = task_of(suite)
     examples = task.examples(suite, mode, places)
-    keys = {example.id: key_of(identity, suite, example, before.get(example.id)) for example in examples}
+    judge = addresses.judge if suite.suite.judge else None
+    keys = {example.id: key_of(identity, suite, example, before.get(example.id), judge) for example in examples}
     done = {name for name, row in results.rows(suite.name).items() if row.error is None and row.key == keys.get(name)}
     todo = [example for example in examples if example.id not in done]
     if done:
@@ -71,7 +73,12 @@ async def _row(task: Task, suite: Named, example: Example, key: str, stack: Stac
         scores = task.score(example, output)
     except Failed as failed:
         error = str(failed)
-    except (KeyError, TypeError, ValueError) as problem:  # an answer in another shape is a failure of the stack
+    except (
+        LookupError,
+        AttributeError,
+        TypeError,
+        ValueError,
+    ) as problem:  # an answer of another shape
         error = f"unexpected answer: {type(problem).__name__} {problem}"
     seconds = time.perf_counter() - begun
     if error is None:
@@ -79,7 +86,9 @@ async def _row(task: Task, suite: Named, example: Example, key: str, stack: Stac
     return Row(suite.name, example.id, key, example.slices, example.ask, output, scores, seconds, error)
 
 
-def key_of(identity: str, suite: Named, example: Example, before: str | None) -> str:
-    """What a row holds for."""
-    parts = [identity, suite.hash, example.digest, before or ""]
+def key_of(
+    identity: str, suite: Named, example: Example, before: str | None, judge: JudgeEndpoint | None = None
+) -> str:
+    """What a row holds for; `judge` where one has a say."""
+    parts = [identity, suite.hash, example.digest, before or "", f"{judge.model} {judge.sample}" if judge else ""]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()

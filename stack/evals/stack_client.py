@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from prometheus_client.parser import text_string_to_metric_families
 
 RETRIED = {429, 503}
 """Refusals that ask to come again."""
 HELD = {"under_review", "content_filter"}
 """What the gateway says when moderation keeps a text back."""
 TRIES, PAUSE_SECONDS = 4, 0.5
+SAMPLED = 0.7  # temperature of a judge that is asked again
 SECONDS = httpx.Timeout(90.0, connect=5.0)
 
 
@@ -39,6 +41,8 @@ class JudgeEndpoint:
     url: str
     model: str = "smollm2-135m-instruct"
     key: str | None = None
+    sample: int = 0
+    """0 takes its likeliest verdicts, another number the drawn ones of that seed: how it judges a second time."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,8 @@ class Addresses:
     judge: JudgeEndpoint | None = None
     moderation_without_judge: str | None = None
     """Moderation with the release's configuration, whose language model cannot be reached."""
+    gateway_without_moderation: str | None = None
+    """The gateway with the release's configuration, whose moderation cannot be reached."""
 
 
 class Stack:
@@ -93,6 +99,35 @@ class Stack:
             raise Failed("no moderation without its judge was started")
         return (await self._post(f"{url}/v1/moderations", {"input": text}, {}))["results"][0]
 
+    async def refusal_without_moderation(self, collection: str, question: str) -> str | None:
+        """The error's code where moderation cannot be reached; None for an answer. Raises Failed."""
+        url = self.addresses.gateway_without_moderation
+        if url is None:
+            raise Failed("no gateway without its moderation was started")
+        headers = {"authorization": f"Bearer {self.addresses.key}"}
+        body = {"collection": collection, "question": question, "max_tokens": 1}
+        try:
+            response = await self._client.post(f"{url}/v1/ask", json=body, headers=headers)
+        except httpx.HTTPError as problem:
+            raise Failed(f"{url}: {type(problem).__name__} {problem}".rstrip()) from problem
+        if response.status_code == httpx.codes.OK:
+            return None
+        return _code(response) or f"status {response.status_code}"
+
+    async def checks(self) -> dict[str, float]:
+        """How many texts the gateway has had checked by moderation so far, by stage: input, output. Raises Failed."""
+        url = f"{self.addresses.gateway}/metrics"
+        try:
+            text = (await self._client.get(url)).raise_for_status().text
+        except httpx.HTTPError as problem:
+            raise Failed(f"{url}: {type(problem).__name__} {problem}".rstrip()) from problem
+        found = {"input": 0.0, "output": 0.0}
+        for family in text_string_to_metric_families(text):
+            for sample in family.samples:
+                if sample.name == "gateway_moderation_total":
+                    found[sample.labels["stage"]] += sample.value
+        return found
+
     async def judge(self, body: dict[str, Any]) -> dict[str, Any]:
         """A chat completion of the judging model. Raises Failed."""
         judge = self.addresses.judge
@@ -100,6 +135,8 @@ class Stack:
             raise Failed("no judge: give its address")
         headers = {"authorization": f"Bearer {judge.key}"} if judge.key else {}
         url = f"{judge.url.rstrip('/')}/v1/chat/completions"
+        if judge.sample:
+            body = body | {"temperature": SAMPLED, "seed": 1000 * judge.sample + body.get("seed", 0)}
         return await self._post(url, {"model": judge.model, **body}, headers)
 
     async def _gateway(self, path: str, body: dict[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import optimize, stats
 from sklearn.metrics import roc_auc_score
 
 RESAMPLES = 2000
@@ -84,9 +84,18 @@ def smallest_effect(scores: np.ndarray, tolerance: float) -> float:
     """How much worse the mean of `scores` must really be to be blocked with 80 % power.
 
     The interval of the difference has to lie beyond `tolerance`: tolerance + (z(.975) + z(.80)) standard errors of the
-    paired difference, which is taken to vary as much as the scores do (a correlation of one half).
+    paired difference, which is taken to vary as much as the scores do (a correlation of one half). Scores that hardly
+    vary, such as those of a baseline without an error, would then promise too much: a loss of e makes a share of e
+    fall from 1 to 0, and a difference that does so varies by e (1 - e). The larger of both counts.
     """
     if len(scores) < 2:
         return float("inf")
     factor = stats.norm.ppf(0.5 + CONFIDENCE / 2) + stats.norm.ppf(POWER)
-    return tolerance + float(factor * scores.std(ddof=1) / np.sqrt(len(scores)))
+    variance, shares = float(scores.var(ddof=1)), scores.min() >= 0 and scores.max() <= 1
+
+    def beyond(effect: float) -> float:
+        varies = max(variance, effect * (1 - effect)) if shares else variance
+        return tolerance + factor * (varies / len(scores)) ** 0.5 - effect
+
+    most = 1.0 if shares else tolerance + factor * variance**0.5 + 1
+    return float(optimize.brentq(beyond, tolerance, most)) if beyond(most) <= 0 else float("inf")

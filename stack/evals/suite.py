@@ -24,6 +24,8 @@ class Metric(Settings):
     """How the scores of all examples become one number."""
     slice: str | None = None
     """Only the examples of this slice; null takes all."""
+    by_collection: bool = False
+    """Each collection of the suite counts by itself: what only one of them loses is hidden in the average of all."""
     better: Literal["higher", "lower", "same"] = "higher"
     """Which direction is an improvement; same: none, and a change in either direction is a loss."""
     tolerance: float = Field(ge=0)
@@ -63,7 +65,7 @@ class Suite(Settings):
     """Version of this format."""
     about: str = Field(min_length=10)
     """What it looks after, in a sentence for the one who reads the verdict."""
-    task: Literal["retrieval", "answers", "refusal", "moderation", "judge_down", "conversation", "preference"]
+    task: Literal["retrieval", "answers", "refusal", "guard", "moderation", "judge_down", "conversation", "preference"]
     """How an example is asked and scored."""
     services: tuple[Literal["llm", "rag", "moderation", "gateway"], ...] = Field(min_length=1)
     """What has to run."""
@@ -84,6 +86,8 @@ class Suite(Settings):
             raise ValueError(f"examples: no size for {', '.join(sorted(missing))}")
         if not 1 <= self.examples["quick"] <= self.examples["full"]:
             raise ValueError("examples: 1 <= quick <= full must hold")
+        if not self.collections and any(metric.by_collection for metric in self.metrics.values()):
+            raise ValueError("by_collection: the suite has no collections")
         if (self.task == "preference") != (self.judge is not None):
             raise ValueError("judge: a suite of the task preference needs it, others have none")
         return self

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from evals_handmade import baseline, failed, rows, suite
 
+from stack.evals.errors import NotComparable
 from stack.evals.example import Row
 from stack.evals.gate import judge_suite
 from stack.evals.report import outcome_of, sentence
@@ -21,7 +22,7 @@ def finding(verdict, name: str = "right"):
 
 def test_the_same_scores_pass(tmp_path: Path) -> None:
     of = suite(tmp_path)
-    verdict = judge_suite(of, rows(HALF), baseline(of, rows(HALF)))
+    verdict = judge_suite(of, "quick", rows(HALF), baseline(of, rows(HALF)))
     assert verdict.outcome == "pass"
     assert {one.metric for one in verdict.findings} == {"coverage", "right"}
     assert finding(verdict).interval.difference == 0
@@ -30,7 +31,7 @@ def test_the_same_scores_pass(tmp_path: Path) -> None:
 def test_much_worse_blocks_and_names_the_metric(tmp_path: Path) -> None:
     of = suite(tmp_path)
     worse = np.where(np.arange(100) < 30, 0, HALF)
-    verdict = judge_suite(of, rows(worse), baseline(of, rows(HALF)))
+    verdict = judge_suite(of, "quick", rows(worse), baseline(of, rows(HALF)))
     assert finding(verdict).outcome == "block"
     assert finding(verdict).interval.high < -0.05
     assert "texts: right" in sentence([verdict])
@@ -40,7 +41,7 @@ def test_a_loss_that_may_be_chance_does_not_block_and_says_so(tmp_path: Path) ->
     of = suite(tmp_path)
     little = HALF[:20].copy()
     little[[1, 3]] = 0
-    verdict = judge_suite(of, rows(little), baseline(of, rows(HALF[:20])))
+    verdict = judge_suite(of, "quick", rows(little), baseline(of, rows(HALF[:20])))
     assert finding(verdict).outcome == "pass"
     assert finding(verdict).reason == "worse than tolerated, but that may be chance"
 
@@ -48,9 +49,9 @@ def test_a_loss_that_may_be_chance_does_not_block_and_says_so(tmp_path: Path) ->
 def test_a_loss_within_the_tolerance_passes_however_certain(tmp_path: Path) -> None:
     of = suite(tmp_path, metrics={"right": {"score": "right", "tolerance": 0.05}})
     before = np.full(100, 0.8)
-    verdict = judge_suite(of, rows(before - 0.04), baseline(of, rows(before)))
+    verdict = judge_suite(of, "quick", rows(before - 0.04), baseline(of, rows(before)))
     assert finding(verdict).outcome == "pass"
-    assert finding(judge_suite(of, rows(before - 0.06), baseline(of, rows(before)))).outcome == "block"
+    assert finding(judge_suite(of, "quick", rows(before - 0.06), baseline(of, rows(before)))).outcome == "block"
 
 
 def test_what_should_stay_the_same_blocks_in_both_directions(tmp_path: Path) -> None:
@@ -58,7 +59,7 @@ def test_what_should_stay_the_same_blocks_in_both_directions(tmp_path: Path) -> 
     of = suite(tmp_path, metrics=metrics)
     before = np.random.default_rng(3).uniform(300, 500, 200)
     for factor, outcome in ((1.0, "pass"), (1.1, "pass"), (0.9, "pass"), (1.5, "block"), (0.5, "block")):
-        found = finding(judge_suite(of, rows(before * factor), baseline(of, rows(before))), "tokens")
+        found = finding(judge_suite(of, "quick", rows(before * factor), baseline(of, rows(before))), "tokens")
         assert (found.outcome, found.interval.high <= 0) == (outcome, True), factor
 
 
@@ -66,11 +67,11 @@ def test_where_less_is_better_more_blocks(tmp_path: Path) -> None:
     metrics = {"cost": {"score": "right", "better": "lower", "tolerance": 0.2, "relative": True}}
     of = suite(tmp_path, metrics=metrics)
     before = np.full(50, 400.0)
-    assert finding(judge_suite(of, rows(before * 1.1), baseline(of, rows(before))), "cost").outcome == "pass"
-    verdict = judge_suite(of, rows(before * 1.3), baseline(of, rows(before)))
+    assert finding(judge_suite(of, "quick", rows(before * 1.1), baseline(of, rows(before))), "cost").outcome == "pass"
+    verdict = judge_suite(of, "quick", rows(before * 1.3), baseline(of, rows(before)))
     assert finding(verdict, "cost").outcome == "block"
     assert finding(verdict, "cost").interval.difference == pytest.approx(-120)
-    assert finding(judge_suite(of, rows(before * 0.5), baseline(of, rows(before))), "cost").reason == "better"
+    assert finding(judge_suite(of, "quick", rows(before * 0.5), baseline(of, rows(before))), "cost").reason == "better"
 
 
 def test_examples_that_fail_count_as_worst_and_are_told(tmp_path: Path) -> None:
@@ -78,7 +79,7 @@ def test_examples_that_fail_count_as_worst_and_are_told(tmp_path: Path) -> None:
     now = rows(np.ones(100))
     for name in list(now)[:20]:
         now[name] = failed(now[name])
-    verdict = judge_suite(of, now, baseline(of, rows(np.ones(100))))
+    verdict = judge_suite(of, "quick", now, baseline(of, rows(np.ones(100))))
     assert finding(verdict, "coverage").outcome == "block"
     assert finding(verdict).candidate == pytest.approx(0.8)
     assert verdict.errors[0] == "e000: gateway answered 500"
@@ -88,13 +89,13 @@ def test_examples_that_fail_count_as_worst_and_are_told(tmp_path: Path) -> None:
 def test_an_example_that_the_baseline_lacks_is_an_error_not_a_pass(tmp_path: Path) -> None:
     of = suite(tmp_path)
     with pytest.raises(ValueError, match="50 examples are not in the baseline, the first is e050"):
-        judge_suite(of, rows(HALF), baseline(of, rows(HALF[:50])))
+        judge_suite(of, "quick", rows(HALF), baseline(of, rows(HALF[:50])))
 
 
 def test_a_metric_that_no_example_has_is_an_error_not_a_pass(tmp_path: Path) -> None:
     of = suite(tmp_path, metrics={"other": {"score": "probability", "tolerance": 0.1}})
     with pytest.raises(ValueError, match="no example has the score 'probability'"):
-        judge_suite(of, rows(HALF), baseline(of, rows(HALF)))
+        judge_suite(of, "quick", rows(HALF), baseline(of, rows(HALF)))
 
 
 def test_a_slice_counts_alone(tmp_path: Path) -> None:
@@ -102,14 +103,14 @@ def test_a_slice_counts_alone(tmp_path: Path) -> None:
     plain, leet = rows(np.ones(50), slices=("plain",)), rows(np.ones(50), slices=("leetspeak",))
     together = plain | {f"l{name}": row for name, row in leet.items()}
     worse = {name: replace(row, scores={"right": 0.0}) if name[0] == "l" else row for name, row in together.items()}
-    verdict = judge_suite(of, worse, baseline(of, together))
+    verdict = judge_suite(of, "quick", worse, baseline(of, together))
     assert (finding(verdict, "leet").outcome, finding(verdict, "leet").examples) == ("block", 50)
 
 
 def test_times_warn_and_never_block(tmp_path: Path) -> None:
     metrics = {"seconds": {"score": "right", "better": "lower", "tolerance": 0.5, "relative": True, "tier": "timing"}}
     of = suite(tmp_path, metrics=metrics)
-    verdict = judge_suite(of, rows(np.full(50, 9.0)), baseline(of, rows(np.ones(50))))
+    verdict = judge_suite(of, "quick", rows(np.full(50, 9.0)), baseline(of, rows(np.ones(50))))
     assert (finding(verdict, "seconds").outcome, outcome_of([verdict])) == ("warn", "warn")
 
 
@@ -135,7 +136,7 @@ def preference(tmp_path: Path):
 
 
 def test_a_judge_that_guesses_may_warn_and_never_block(preference) -> None:
-    verdict = judge_suite(preference, judged(0.0, 20), baseline(preference, judged(0.5, 40)), confirmed=True)
+    verdict = judge_suite(preference, "quick", judged(0.0, 20), baseline(preference, judged(0.5, 40)), confirmed=True)
     assert finding(verdict, "preferred").outcome == "warn"
     assert verdict.trust.kappa == pytest.approx(0)
     assert "kappa 0.00" in finding(verdict, "preferred").reason
@@ -143,11 +144,52 @@ def test_a_judge_that_guesses_may_warn_and_never_block(preference) -> None:
 
 @pytest.mark.parametrize(("confirmed", "outcome"), [(None, "warn"), (False, "warn"), (True, "block")])
 def test_a_trusted_judge_blocks_only_what_was_judged_again(preference, confirmed, outcome) -> None:
-    verdict = judge_suite(preference, judged(0.0, 40), baseline(preference, judged(0.5, 40)), confirmed=confirmed)
+    before = baseline(preference, judged(0.5, 40))
+    verdict = judge_suite(preference, "quick", judged(0.0, 40), before, confirmed=confirmed)
     assert verdict.trust.enough
     assert finding(verdict, "preferred").outcome == outcome
 
 
 def test_a_judge_without_a_complaint_passes(preference) -> None:
-    verdict = judge_suite(preference, judged(0.5, 40), baseline(preference, judged(0.5, 40)))
+    verdict = judge_suite(preference, "quick", judged(0.5, 40), baseline(preference, judged(0.5, 40)))
     assert verdict.outcome == "pass"
+
+
+def test_a_judge_that_is_not_there_is_no_warning_but_an_error(preference) -> None:
+    """Bug: a mistyped address of the judge ended in "pass, with a warning"."""
+    known = {name: failed(row, "ConnectError") for name, row in judged(0.5, 40).items() if name.startswith("k")}
+    with pytest.raises(NotComparable, match="0 of 40 known pairs only: ConnectError"):
+        judge_suite(preference, "quick", judged(0.5, 40) | known, baseline(preference, judged(0.5, 40)))
+
+
+def test_a_complaint_is_the_judges_own_and_not_that_it_gave_no_verdict(preference) -> None:
+    before = baseline(preference, judged(0.5, 40))
+    assert judge_suite(preference, "quick", judged(0.0, 40), before).complaint
+    broken = {name: failed(row) if "k0" <= name < "k2" else row for name, row in judged(0.5, 40).items()}
+    silent = judge_suite(preference, "quick", broken, before)
+    assert finding(silent, "coverage").outcome == "warn"
+    assert not silent.complaint
+
+
+# ---- parts
+
+
+def test_a_collection_counts_by_itself(tmp_path: Path) -> None:
+    """A loss of one collection is half as large in the average of two."""
+    metrics = {"right": {"score": "right", "tolerance": 0.05, "by_collection": True}}
+    of = suite(tmp_path, metrics=metrics, collections=["one", "other"])
+    one, other = rows(np.ones(40), slices=("one",)), rows(np.ones(40), slices=("other",))
+    before = one | {f"o{name}": row for name, row in other.items()}
+    worse = before | {name: replace(one[name], scores={"right": 0.0}) for name in list(one)[:12]}
+    verdict = judge_suite(of, "quick", worse, baseline(of, before))
+    assert {found.metric: found.outcome for found in verdict.findings} == {
+        "coverage": "pass", "right of one": "block", "right of other": "pass"
+    }  # fmt: skip
+
+
+def test_an_example_that_was_lost_is_an_error_not_a_pass(tmp_path: Path) -> None:
+    """Bug: a run that had lost lines was judged by the rest."""
+    of = suite(tmp_path)
+    with pytest.raises(NotComparable, match="1 examples of the baseline are missing, the first is e099"):
+        judge_suite(of, "quick", rows(HALF[:99]), baseline(of, rows(HALF)))
+    assert judge_suite(of, "quick", rows(HALF[:99]), baseline(of, rows(HALF), "full")).outcome == "pass"

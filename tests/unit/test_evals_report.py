@@ -18,7 +18,7 @@ def verdict(folder: Path, share: float, errors: int = 0):
     now = rows((np.arange(100) < 100 * share).astype(float))
     for name in list(now)[:errors]:
         now[name] = failed(now[name], "answered 500: <b>no|yes</b>")
-    return judge_suite(of, now, baseline(of, rows(np.ones(100))))
+    return judge_suite(of, "quick", now, baseline(of, rows(np.ones(100))))
 
 
 def test_a_blocked_release_is_a_failure_in_junit(tmp_path: Path) -> None:

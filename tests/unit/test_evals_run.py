@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from local_http import Asked, Local, answering
 from stack.evals import run as suites_run
 from stack.evals.example import Example
 from stack.evals.results import Identity, Manifest, Results
-from stack.evals.stack_client import Addresses, Held, Places, Stack
+from stack.evals.stack_client import Addresses, Held, JudgeEndpoint, Places, Stack
 from stack.evals.suite import Named
 from stack.evals.tasks import moderation
 
@@ -73,7 +74,7 @@ def test_each_example_is_asked_once_and_scored(of: Named, server: Local, gateway
     assert sorted(gateway.texts) == sorted(TEXTS)
     rows = results.rows("texts")
     assert {row.scores["right"] for row in rows.values()} == {1.0}
-    assert results.manifest().finished is not None
+    assert results.manifest().finished is None, "or a run that was killed while it was judged would begin anew"
 
 
 def test_a_failure_is_kept_with_its_reason_and_asked_again_later(
@@ -119,6 +120,27 @@ def test_rows_of_another_configuration_are_not_taken(
     assert sorted(gateway.texts) == sorted(TEXTS)
 
 
+def test_what_another_judge_said_is_not_taken(tmp_path: Path) -> None:
+    of = suite(tmp_path)
+    example = Example("e", {})
+    one, other = JudgeEndpoint("http://one", "small"), JudgeEndpoint("http://one", "large")
+    keys = {suites_run.key_of("i", of, example, None, judge) for judge in (None, one, other, replace(one, sample=1))}
+    assert len(keys) == 4
+    moved = JudgeEndpoint("http://elsewhere", "small")
+    assert suites_run.key_of("i", of, example, None, moved) == suites_run.key_of("i", of, example, None, one)
+
+
+@pytest.mark.parametrize("answer", [{"results": []}, {"results": None}, {"results": [None]}])
+def test_an_answer_of_another_shape_is_a_failure_of_its_example_alone(
+    of, gateway, tmp_path, monkeypatch, answer
+) -> None:
+    monkeypatch.setattr(Gateway, "__call__", lambda self, asked: (200, answer))
+    with answering(gateway) as local:
+        results = results_of(tmp_path)
+        go(of, local, results)
+    assert {row.error.partition(":")[0] for row in results.rows("texts").values()} == {"unexpected answer"}
+
+
 def test_what_is_too_busy_is_asked_again(of: Named, server: Local, gateway: Gateway, tmp_path: Path) -> None:
     gateway.busy = {TEXTS[0]}
     results = results_of(tmp_path)
@@ -139,3 +161,23 @@ async def test_what_moderation_keeps_back_is_not_a_failure(status: int, code: st
         async with Stack(Addresses(local.url, "key")) as stack:
             with pytest.raises(Held):
                 await stack.ask("articles", "why?")
+
+
+@pytest.mark.parametrize(("status", "body", "code"), [
+    (200, {"choices": []}, None),
+    (503, {"error": {"code": "moderation_unavailable"}}, "moderation_unavailable"),
+    (500, {"oops": 1}, "status 500"),
+])  # fmt: skip
+async def test_what_a_gateway_without_moderation_says_is_told(status, body, code) -> None:
+    with answering(lambda _: (status, body)) as local:
+        async with Stack(Addresses("http://127.0.0.1:1", "key", gateway_without_moderation=local.url)) as stack:
+            assert await stack.refusal_without_moderation("articles", "why?") == code
+
+
+async def test_a_judge_that_is_asked_again_draws_its_verdict() -> None:
+    with answering(lambda asked: (200, asked.json)) as local:
+        async with Stack(Addresses(local.url, "key", judge=JudgeEndpoint(local.url))) as stack:
+            assert (await stack.judge({"temperature": 0}))["temperature"] == 0
+        async with Stack(Addresses(local.url, "key", judge=JudgeEndpoint(local.url, sample=2))) as stack:
+            body = await stack.judge({"temperature": 0})
+    assert (body["temperature"], body["seed"]) == (0.7, 2000)

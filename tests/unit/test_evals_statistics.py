@@ -68,6 +68,19 @@ def test_an_effect_of_the_told_size_is_seen_in_four_of_five() -> None:
     assert smallest_effect(before[:1], 0.02) == float("inf")
 
 
+def test_a_baseline_without_an_error_promises_no_more_than_its_size_allows() -> None:
+    """Bug: where no example failed before, the smallest loss that is seen was told to be the tolerance itself."""
+    effect = smallest_effect(np.ones(100), tolerance=0.03)
+    assert 0.1 < effect < 0.2
+    rng = np.random.default_rng(4)
+    seen = 0
+    for _ in range(200):
+        lost = (rng.uniform(0, 1, 100) < effect).astype(float)
+        seen += -lost.mean() + 1.96 * lost.std(ddof=1) / 10 < -0.03
+    assert 140 <= seen <= 180
+    assert smallest_effect(np.ones(3), tolerance=0.03) > 0.9
+
+
 def test_samples_of_different_examples_cannot_be_paired() -> None:
     with pytest.raises(ValueError, match="same examples"):
         paired(mean, np.ones(3), np.ones(4), np.ones(3))

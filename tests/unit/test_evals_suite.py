@@ -43,6 +43,7 @@ def test_a_changed_tolerance_makes_another_hash_and_another_layout_does_not(tmp_
         ({"task": "judging"}, "task"),
         ({"metrics": {}}, "metrics"),
         ({"metrics": {"right": {"score": "right", "tolerance": -1}}}, "tolerance"),
+        ({"metrics": {"a": {"score": "right", "tolerance": 0, "by_collection": True}}}, "the suite has no collections"),
         ({"task": "preference"}, "a suite of the task preference needs it"),
         ({"task": "preference", "judge": {"labelled": 20, "rounds": 1, "needed": 2}}, "nothing could be confirmed"),
     ],
@@ -75,6 +76,8 @@ def test_a_release_has_only_what_its_suites_need(tmp_path: Path) -> None:
     of = evaluation.release([suite(tmp_path)])
     assert list(of.configs) == ["moderation", "gateway"]
     of = evaluation.release(load_suites(["refusal"]))
+    assert set(of.configs["rag"]["collections"]) == {"encyclopedia", "articles", "manuals"}
+    of = evaluation.release(load_suites(["answers"]))
     assert set(of.configs["rag"]["collections"]) == {"articles", "manuals"}
 
 
@@ -85,6 +88,24 @@ def test_a_change_of_an_unknown_service_is_refused(tmp_path: Path) -> None:
         evaluation.release(load_suites(), [change])
     with pytest.raises(ConfigError, match="cannot read it"):
         evaluation.release(load_suites(), [tmp_path / "none.yaml"])
+    for text in ("rag:\n", "- rag\n", "rag: 3\n"):
+        change.write_text(text)
+        with pytest.raises(ConfigError, match=r"merge patch|mapping"):
+            evaluation.release(load_suites(), [change])
+
+
+@pytest.mark.parametrize(
+    ("suites", "patch", "told"),
+    [
+        (["conversation"], {"rag": {"limits": {"asks": 1}}}, "rag: no suite of this run asks this service"),
+        (None, {"gate": {"every_seconds": 9}}, "gate: no suite"),
+        (["answers"], {"rag": {"collections": {"encyclopedia": {"active": "green"}}}}, "encyclopedia: no suite"),
+    ],
+)
+def test_a_change_that_no_suite_would_see_is_refused(suites, patch, told) -> None:
+    """Bug: it was left out in silence, and the release passed."""
+    with pytest.raises(ConfigError, match=told):
+        evaluation.release(load_suites(suites), patches=[patch])
 
 
 def test_another_configuration_or_model_is_another_identity() -> None:

@@ -21,7 +21,7 @@ def finished(tmp_path: Path):
     for row in rows(np.ones(10)).values():
         results.add(row)
     results.finish()
-    return results, [judge_suite(of, results.rows("texts"), baseline(of, rows(np.ones(10))))]
+    return results, [judge_suite(of, "quick", results.rows("texts"), baseline(of, rows(np.ones(10))))]
 
 
 def test_a_run_is_kept_with_hashes_numbers_and_every_example(tmp_path: Path, finished) -> None:

@@ -28,12 +28,13 @@ class Task(Protocol):
 
 def task_of(suite: Named) -> Task:
     """The task of a suite."""
-    from stack.evals.tasks import answers, conversation, moderation, preference, refusal, retrieval
+    from stack.evals.tasks import answers, conversation, guard, moderation, preference, refusal, retrieval
 
     tasks: dict[str, type[Task]] = {
         "retrieval": retrieval.Retrieval,
         "answers": answers.Answers,
         "refusal": refusal.Refusal,
+        "guard": guard.Guard,
         "moderation": moderation.Moderation,
         "judge_down": moderation.JudgeDown,
         "conversation": conversation.Conversation,

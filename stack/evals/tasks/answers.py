@@ -20,11 +20,14 @@ _WRITTEN_NAME = re.compile(r"[\w.-]*(?:[a-z]\.[a-z]|_|--)[\w.-]*[\w]", re.IGNORE
 
 class Answers:
     """evidence: the document that has the answer was in the prompt. fact: the known answer stands in the text.
-    cited: the text names a passage that was in the prompt. supported: share of the text's words that stand in the
+    cited: the text names a passage that was in the prompt. cited_right: one that is of the document that has the
+    answer, and none that was not in the prompt. supported: share of the text's words that stand in the
     passages of the prompt. likeness: of the text to a sentence of the right document. held: moderation kept it back.
     Tokens as the engine counted them; an answer that failed has none, and does not make the others look cheaper."""
 
-    WORST: ClassVar[Mapping[str, float]] = dict.fromkeys(("evidence", "fact", "cited", "supported", "likeness"), 0.0)
+    WORST: ClassVar[Mapping[str, float]] = dict.fromkeys(
+        ("evidence", "fact", "cited", "cited_right", "supported", "likeness"), 0.0
+    )
 
     def __init__(self) -> None:
         self._texts: dict[str, str] = {}
@@ -58,11 +61,14 @@ class Answers:
         text, documents = output["text"], output["documents"]
         held = "held" in output
         numbers = {int(number) for number in _CITED.findall(text)}
+        there = set(range(1, len(documents) + 1))
+        named = {documents[number - 1] for number in numbers & there}
         passages = [self._texts[document] for document in documents if document in self._texts]
         return {
             "evidence": float(example.expected["document"] in documents),
             "fact": float(contains(text, example.expected["answer"])),
-            "cited": float(any(1 <= number <= len(documents) for number in numbers)),
+            "cited": float(bool(named)),
+            "cited_right": float(example.expected["document"] in named and numbers <= there),
             "supported": support(_CITED.sub("", text), passages) if passages else 0.0,
             "likeness": likeness(_CITED.sub("", text), self._texts[example.expected["document"]]),
             "held": float(held),

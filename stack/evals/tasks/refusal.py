@@ -9,6 +9,9 @@ from stack.evals.suite import Mode, Named
 from stack.evals.tasks.retrieval import SOURCES
 from stack.rag import sources
 
+OTHER = {"manuals": "articles"}
+"""Whose questions a collection cannot answer: the manuals', of the rest. Encyclopedia and articles are too alike."""
+
 
 class Refusal:
     """right: a question about another collection got the refusal (no passage in the prompt), one about this did not."""
@@ -17,16 +20,20 @@ class Refusal:
 
     def examples(self, suite: Named, mode: Mode, places: Places) -> list[Example]:
         names = suite.suite.collections
-        asked = {name: sources.load(SOURCES[name], places.data, places.manuals).queries for name in names}
+        others = {name: OTHER.get(name, "manuals") for name in names}
+        asked = {
+            name: sources.load(SOURCES[name], places.data, places.manuals).queries
+            for name in {*names, *others.values()}
+        }
         found = []
-        for name, other in zip(names, (*names[1:], names[0]), strict=True):
-            for about, slice_ in ((name, "answerable"), (other, "unanswerable")):
+        for name in names:
+            for about, slice_ in ((name, "answerable"), (others[name], "unanswerable")):
                 found += [
                     Example(
                         f"{name}-{query.id}",
                         {"collection": name, "question": query.text},
                         {"refused": about != name},
-                        (slice_,),
+                        (slice_, name),
                     )
                     for query in chosen(asked[about], suite.size(mode), lambda query: query.id)
                 ]
