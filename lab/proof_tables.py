@@ -52,7 +52,8 @@ def _series(graded: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, list[flo
     thresholds = {"goodput": "goodput", "prompt_tokens": "prompt_work", "completion_tokens": "answer_work"}
     for figure, unit in FIGURES:
         values = [attempt["figures"][figure] for attempt in graded if attempt["figures"].get(figure) is not None]
-        yield f"{figure} ({unit})", values, _threshold(graded, thresholds.get(figure))
+        if values:  # a scenario without streamed answers has no times of tokens
+            yield f"{figure} ({unit})", values, _threshold(graded, thresholds.get(figure))
     for check in graded[0]["checks"] if graded else ():
         if check["kind"] in ("cost", "level", "quality"):
             values = [item["value"] for attempt in graded for item in attempt["checks"] if item["id"] == check["id"]]
