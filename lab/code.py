@@ -11,7 +11,7 @@ SHARED = {"service", "telemetry", "lifeline"}
 """Folders of `stack/` that every service uses; any other one is a service's, or the evaluation's."""
 A_FILE_EACH = {"config", "telemetry/metrics"}
 """Folders of `stack/` with a file for each service, of its name."""
-ALSO = {"gate": {"rag", "evals/example.py", "evals/statistics.py"}}
+ALSO = {"gate": {"rag", "evals/__init__.py", "evals/example.py", "evals/statistics.py"}}
 """What a service runs in its own process besides its own folder: other folders of `stack/`, or files of them."""
 SUFFIXES = {".py", ".yaml", ".yml", ".json", ".lock", ".npz", ".safetensors", ".onnx"}
 

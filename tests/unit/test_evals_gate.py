@@ -190,6 +190,6 @@ def test_a_collection_counts_by_itself(tmp_path: Path) -> None:
 def test_an_example_that_was_lost_is_an_error_not_a_pass(tmp_path: Path) -> None:
     """Bug: a run that had lost lines was judged by the rest."""
     of = suite(tmp_path)
-    with pytest.raises(NotComparable, match="1 examples of the baseline are missing, the first is e099"):
+    with pytest.raises(NotComparable, match="1 examples of the baseline were not asked, the first is e099"):
         judge_suite(of, "quick", rows(HALF[:99]), baseline(of, rows(HALF)))
     assert judge_suite(of, "quick", rows(HALF[:99]), baseline(of, rows(HALF), "full")).outcome == "pass"

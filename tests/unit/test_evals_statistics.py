@@ -78,7 +78,7 @@ def test_a_baseline_without_an_error_promises_no_more_than_its_size_allows() -> 
         lost = (rng.uniform(0, 1, 100) < effect).astype(float)
         seen += -lost.mean() + 1.96 * lost.std(ddof=1) / 10 < -0.03
     assert 140 <= seen <= 180
-    assert smallest_effect(np.ones(3), tolerance=0.03) > 0.9
+    assert smallest_effect(np.ones(3), tolerance=0.03) > 0.6
 
 
 def test_samples_of_different_examples_cannot_be_paired() -> None:

@@ -90,7 +90,7 @@ def test_a_change_of_an_unknown_service_is_refused(tmp_path: Path) -> None:
         evaluation.release(load_suites(), [tmp_path / "none.yaml"])
     for text in ("rag:\n", "- rag\n", "rag: 3\n"):
         change.write_text(text)
-        with pytest.raises(ConfigError, match=r"merge patch|mapping"):
+        with pytest.raises(ConfigError, match=r"merge patch|keys and values"):
             evaluation.release(load_suites(), [change])
 
 
