@@ -103,7 +103,9 @@ def start_seconds(scenario: Scenario) -> float:
 
 
 def tell(text: str) -> None:
-    print(f"\r\x1b[2K{text[:100]}", end="", file=sys.stderr, flush=True)
+    """On one line of a terminal; a log gets the results only."""
+    if sys.stderr.isatty():
+        print(f"\r\x1b[2K{text[:100]}", end="", file=sys.stderr, flush=True)
 
 
 def main() -> None:
