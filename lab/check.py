@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from lab import workspace
+from lab import state, workspace
 from lab.anchor import measure as measure_anchor
 from lab.calibrate import Baseline
 from lab.code import code_digest
@@ -103,7 +103,9 @@ def _restart_fresh(run: Run, names: Iterable[str], progress: Progress) -> None:
     running = {process.name for process in control.processes(run) if process.state == "RUNNING"}
     restarted = [name for name in names if name in running]
     for name in restarted:
-        control.restart(run, name)
+        control.stop(run, name)
+        state.forget(run, name)
+        control.start(run, name)
     wait_ready(run, progress, restarted)
 
 

@@ -34,6 +34,13 @@ def restore(run: Run, scenario: Scenario, progress: Progress) -> None:
             _make_reference(run, scenario, rag, progress)
 
 
+def forget(run: Run, service: str) -> None:
+    """Throw away what `service`, which must not run, has gathered since the start: what waits in its queue."""
+    if service == "moderation":
+        shutil.rmtree(run.folder / FOLDERS[service])
+        (run.folder / FOLDERS[service]).mkdir()
+
+
 def _build_indexes(run: Run, rag: Path, progress: Progress) -> None:
     command = ["stack.rag.index", "build", "--config", str(rag)]
     _ask(run, command, "index", lambda said: progress(f"indexes as they were before the incident: {said}"))

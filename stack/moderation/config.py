@@ -106,8 +106,8 @@ class Tier3(Settings):
     """decide: the judge's score decides. sort: people decide, and the score is the place in their queue."""
     upstream: AnyHttpUrl = Protected()
     """The engine; its routes are below /v1."""
-    model: str = Field(min_length=1, max_length=128)
-    """The engine's name of the model or adapter."""
+    model: str = Protected(min_length=1, max_length=128)
+    """The engine's name of the model or adapter: what sorts the queue has to be able to."""
     concurrency: int = Field(4, ge=1, le=256)
     """Most calls of the judge at a time."""
     queue: int = Field(32, ge=0, le=10000)
