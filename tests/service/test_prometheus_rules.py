@@ -87,7 +87,7 @@ def test_every_recording_rule_has_an_expected_value(rule: dict[str, Any]) -> Non
 def test_every_recording_rule_keeps_the_label_job(rule: dict[str, Any]) -> None:
     """A recording of metrics picks series by job: a rule without one would be missing in it."""
     groupings = re.findall(r"\b(?:by|without)\b\s*\(([^)]*)\)", rule["expr"])
-    aggregations = re.findall(r"\b(?:sum|min|max|avg|count)\b\s*(by|without|\()", rule["expr"])
+    aggregations = re.findall(r"\b(?:sum|min|max|avg|count|quantile)\b\s*(by|without|\()", rule["expr"])
     assert groupings
     assert set(aggregations) == {"by"}
     assert all("job" in grouping for grouping in groupings)
