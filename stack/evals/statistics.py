@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 RESAMPLES = 2000
@@ -91,11 +91,10 @@ def smallest_effect(scores: np.ndarray, tolerance: float) -> float:
     if len(scores) < 2:
         return float("inf")
     factor = stats.norm.ppf(0.5 + CONFIDENCE / 2) + stats.norm.ppf(POWER)
-    variance, shares = float(scores.var(ddof=1)), scores.min() >= 0 and scores.max() <= 1
-
-    def beyond(effect: float) -> float:
-        varies = max(variance, effect * (1 - effect)) if shares else variance
-        return tolerance + factor * (varies / len(scores)) ** 0.5 - effect
-
-    most = 1.0 if shares else tolerance + factor * variance**0.5 + 1
-    return float(optimize.brentq(beyond, tolerance, most)) if beyond(most) <= 0 else float("inf")
+    spread = tolerance + float(factor * scores.std(ddof=1) / np.sqrt(len(scores)))
+    if scores.min() < 0 or scores.max() > 1:
+        return spread
+    k = float(factor**2) / len(scores)  # (e - tolerance)^2 = k e (1 - e)
+    fallen = (2 * tolerance + k + ((2 * tolerance + k) ** 2 - 4 * (1 + k) * tolerance**2) ** 0.5) / (2 * (1 + k))
+    effect = max(spread, fallen)
+    return effect if effect <= 1 else float("inf")

@@ -79,6 +79,7 @@ def test_a_baseline_without_an_error_promises_no_more_than_its_size_allows() -> 
         seen += -lost.mean() + 1.96 * lost.std(ddof=1) / 10 < -0.03
     assert 140 <= seen <= 180
     assert smallest_effect(np.ones(3), tolerance=0.03) > 0.6
+    assert 0.05 < smallest_effect(np.ones(100), tolerance=0) < 0.1, "bug: nothing at all was said to be seen"
 
 
 def test_samples_of_different_examples_cannot_be_paired() -> None:
