@@ -100,6 +100,7 @@ def _telling(watch: Watcher, planned: int, progress: Progress) -> Watcher:
 
 
 def _restart_fresh(run: Run, names: Iterable[str], progress: Progress) -> None:
+    """Start those of `names` anew that run, without what they have gathered; what was stopped stays so."""
     running = {process.name for process in control.processes(run) if process.state == "RUNNING"}
     restarted = [name for name in names if name in running]
     for name in restarted:

@@ -117,9 +117,7 @@ def compare(
     results = runs[run_id or latest]
     manifest = results.manifest()
     suites = load_suites(manifest.suites)
-    verdicts = [
-        evaluation.verdict(suite, manifest.mode, results, baseline.read(suite, manifest.mode)) for suite in suites
-    ]
+    verdicts = [evaluation.verdict(suite, results, baseline.read(suite, manifest.mode)) for suite in suites]
     report.write_all(results.folder, manifest, verdicts)
     _show(results, verdicts, as_json)
 

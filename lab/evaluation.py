@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -57,12 +57,13 @@ def release(
     """
     needed = {service for suite in suites for service in suite.suite.services}
     configs = workspace.defaults([name for name in SERVICES if name in needed])
-    for patch in (*map(_change, changes), *patches):
+    changed = [*map(_change, changes), *patches]
+    for patch in changed:
         _refuse_unseen("service", patch, configs)
         configs = {name: workspace.merge_patch(config, patch.get(name, {})) for name, config in configs.items()}
     if "rag" in configs:
         asked = {collection for suite in suites for collection in suite.suite.collections}
-        for patch in (*map(_change, changes), *patches):
+        for patch in changed:
             _refuse_unseen("collection", patch.get("rag", {}).get("collections", {}), asked)
         unasked = {name: None for name in configs["rag"].get("collections", {}) if name not in asked}
         configs["rag"] = workspace.merge_patch(configs["rag"], {"collections": unasked})
@@ -143,34 +144,35 @@ def evaluate(
     before = {name: one.answers for name, one in baselines.items()}
     with deployed(suites, of, progress, judge) as addresses:
         suites_run.run(suites, mode, addresses, PLACES, results, before, progress)
-        for suite in suites if against_baseline else ():
-            if _must_be_judged_again(suite, mode, results, baselines[suite.name]):
+        for suite in suites:
+            if against_baseline and suite.suite.judge and _complains(suite, results, baselines[suite.name]):
                 _judge_again(suite, mode, addresses, results, before, progress)
-    verdicts = [verdict(suite, mode, results, baselines[suite.name]) for suite in suites] if against_baseline else []
+    verdicts = [verdict(suite, results, baselines[suite.name]) for suite in suites] if against_baseline else []
     results.finish()
     if verdicts:
         report.write_all(results.folder, results.manifest(), verdicts)
     return results, verdicts
 
 
-def verdict(suite: Named, mode: Mode, results: Results, compared: baseline.Baseline) -> Verdict:
+def verdict(suite: Named, results: Results, compared: baseline.Baseline) -> Verdict:
     """What the gate says of a suite of a run that has all its rows, further rounds of judging included.
 
     Raises NotComparable and ResultsError.
     """
-    if results.manifest().suites.get(suite.name) != suite.hash:
+    manifest = results.manifest()
+    if manifest.suites.get(suite.name) != suite.hash:
         raise NotComparable(f"{suite.name}: the suite has changed since the run was made; run it again")
     rounds = _rounds(suite, results)
     confirmed = None
     if suite.suite.judge and all((again.folder / f"{suite.name}.jsonl").exists() for again in rounds):
-        seen = [judge_suite(suite, mode, again.rows(suite.name), compared).complaint for again in rounds]
+        seen = [judge_suite(suite, manifest.mode, again.rows(suite.name), compared).complaint for again in rounds]
         confirmed = sum(seen) >= suite.suite.judge.needed
-    return judge_suite(suite, mode, results.rows(suite.name), compared, confirmed)
+    return judge_suite(suite, manifest.mode, results.rows(suite.name), compared, confirmed)
 
 
-def _must_be_judged_again(suite: Named, mode: Mode, results: Results, compared: baseline.Baseline) -> bool:
+def _complains(suite: Named, results: Results, compared: baseline.Baseline) -> bool:
     """Whether a judge that may be trusted finds the release worse: that is seen again, or it does not block."""
-    first = judge_suite(suite, mode, results.rows(suite.name), compared)
+    first = judge_suite(suite, results.manifest().mode, results.rows(suite.name), compared)
     return first.complaint and first.trust is not None and first.trust.enough
 
 
@@ -212,10 +214,12 @@ def deployed(
     try:
         drill.bring_up(run, progress)
         tasks = {suite.suite.task for suite in suites}
-        with (
-            _cut_off(run, "moderation", _without_judge(run), "judge_down" in tasks, progress) as without_judge,
-            _cut_off(run, "gateway", _without_moderation(), "guard" in tasks, progress) as without_moderation,
-        ):
+        with ExitStack() as cut_off:
+            without_judge = without_moderation = None
+            if "judge_down" in tasks:
+                without_judge = cut_off.enter_context(_cut_off(run, "moderation", _without_judge(run), progress))
+            if "guard" in tasks:
+                without_moderation = cut_off.enter_context(_cut_off(run, "gateway", _without_moderation(), progress))
             keys = json.loads((run.folder / "keys/keys.json").read_text())
             yield Addresses(
                 run.gateway_url,
@@ -240,18 +244,15 @@ def _without_moderation() -> dict[str, Any]:
 
 
 @contextmanager
-def _cut_off(
-    run: Run, service: str, patch: Mapping[str, Any], wanted: bool, progress: Progress
-) -> Iterator[str | None]:
+def _cut_off(run: Run, service: str, patch: Mapping[str, Any], progress: Progress) -> Iterator[str]:
     """The URL of a second `service`, configured as the release's but for `patch`: nobody is where another should be."""
-    if not wanted:
-        yield None
-        return
     port = _free_port()
-    config = workspace.merge_patch(workspace.read(run.applied, [service])[service], patch)
+    config = workspace.read(run.applied, [service])[service]
     file = run.folder / f"state/{service}.yaml"
     file.parent.mkdir(exist_ok=True)
-    file.write_text(yaml.safe_dump(workspace.merge_patch(config, {"listen": {"port": port}})), encoding="utf-8")
+    file.write_text(
+        yaml.safe_dump(workspace.merge_patch(config, {**patch, "listen": {"port": port}})), encoding="utf-8"
+    )
     log = run.logs / f"{service}-cut-off.log"
     with log.open("wb") as output:
         process = subprocess.Popen(

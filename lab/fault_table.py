@@ -47,7 +47,7 @@ class Caught:
     """Suites that blocked, each with the metrics that did."""
     seconds: float
     identity: str
-    """Of the release and of the suites' sizes: what was found of the same is not asked again."""
+    """Of the release, the suites, their sizes and baselines: what was found of the same is not asked again."""
 
     @property
     def right(self) -> bool:
@@ -72,11 +72,14 @@ def run(names: Sequence[str] | None, mode: Mode, rounds: int, progress: Progress
     suites = load_suites()
     todo = [_Release(f"healthy-{number}", "Nothing is wrong", (), {}) for number in range(1, rounds + 1)]
     todo += [_Release(name, fault.title, fault.catches, fault.change) for name, fault in load_faults(names).items()]
+    known = {(one.fault, one.identity): one for one in stored()}
+    compared = [f"{suite.hash} {baseline.read(suite, mode).made}" for suite in suites]
     found = []
     for one in todo:
         release = evaluation.release(suites, label=one.name, patches=[one.change])
-        identity = _identity(release, suites, mode)
-        if before := next((it for it in stored() if (it.fault, it.identity) == (one.name, identity)), None):
+        parts = [mode, evaluation.identity(release).digest, *compared]
+        identity = hashlib.sha256("\0".join(parts).encode()).hexdigest()
+        if before := known.get((one.name, identity)):
             progress(f"fault {one.name}: known from before")
             found.append(before)
             continue
@@ -92,13 +95,6 @@ class _Release(NamedTuple):
     title: str
     expected: tuple[str, ...]
     change: dict[str, Any]
-
-
-def _identity(release: evaluation.Release, suites: Sequence[Named], mode: Mode) -> str:
-    """SHA-256; baselines count, since a release is compared with them."""
-    parts = [mode, evaluation.identity(release).digest]
-    parts += [f"{suite.hash} {baseline.read(suite, mode).made}" for suite in suites]
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
 def _one(

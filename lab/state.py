@@ -24,9 +24,7 @@ FOLDERS = {"rag": "rag", "moderation": "moderation", "drift": "traffic"}
 def restore(run: Run, scenario: Scenario, progress: Progress) -> None:
     """Make the state anew; the services that keep it must not run. Raises RunError."""
     for service in FOLDERS.keys() & set(run.info.services):
-        folder = run.folder / FOLDERS[service]
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
+        _empty(run, service)
     if "rag" in run.info.services:
         rag = _before(run, scenario)
         _build_indexes(run, rag, progress)
@@ -37,8 +35,13 @@ def restore(run: Run, scenario: Scenario, progress: Progress) -> None:
 def forget(run: Run, service: str) -> None:
     """Throw away what `service`, which must not run, has gathered since the start: what waits in its queue."""
     if service == "moderation":
-        shutil.rmtree(run.folder / FOLDERS[service])
-        (run.folder / FOLDERS[service]).mkdir()
+        _empty(run, service)
+
+
+def _empty(run: Run, service: str) -> None:
+    folder = run.folder / FOLDERS[service]
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
 
 
 def _build_indexes(run: Run, rag: Path, progress: Progress) -> None:

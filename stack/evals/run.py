@@ -13,6 +13,8 @@ from stack.evals.tasks import Task, task_of
 
 Progress = Callable[[str], None]
 TELL_SECONDS = 2.0
+OF_ANOTHER_SHAPE = (LookupError, AttributeError, TypeError, ValueError)
+"""What reading an answer raises that is not as it should be: a failure of the stack."""
 
 
 def run(
@@ -73,12 +75,7 @@ async def _row(task: Task, suite: Named, example: Example, key: str, stack: Stac
         scores = task.score(example, output)
     except Failed as failed:
         error = str(failed)
-    except (
-        LookupError,
-        AttributeError,
-        TypeError,
-        ValueError,
-    ) as problem:  # an answer of another shape
+    except OF_ANOTHER_SHAPE as problem:
         error = f"unexpected answer: {type(problem).__name__} {problem}"
     seconds = time.perf_counter() - begun
     if error is None:

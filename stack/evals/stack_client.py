@@ -104,12 +104,8 @@ class Stack:
         url = self.addresses.gateway_without_moderation
         if url is None:
             raise Failed("no gateway without its moderation was started")
-        headers = {"authorization": f"Bearer {self.addresses.key}"}
         body = {"collection": collection, "question": question, "max_tokens": 1}
-        try:
-            response = await self._client.post(f"{url}/v1/ask", json=body, headers=headers)
-        except httpx.HTTPError as problem:
-            raise Failed(f"{url}: {type(problem).__name__} {problem}".rstrip()) from problem
+        response = await self._send("POST", f"{url}/v1/ask", json=body, headers=_bearer(self.addresses.key))
         if response.status_code == httpx.codes.OK:
             return None
         return _code(response) or f"status {response.status_code}"
@@ -117,12 +113,11 @@ class Stack:
     async def checks(self) -> dict[str, float]:
         """How many texts the gateway has had checked by moderation so far, by stage: input, output. Raises Failed."""
         url = f"{self.addresses.gateway}/metrics"
-        try:
-            text = (await self._client.get(url)).raise_for_status().text
-        except httpx.HTTPError as problem:
-            raise Failed(f"{url}: {type(problem).__name__} {problem}".rstrip()) from problem
+        response = await self._send("GET", url)
+        if response.status_code != httpx.codes.OK:
+            raise Failed(f"{url} answered {response.status_code}")
         found = {"input": 0.0, "output": 0.0}
-        for family in text_string_to_metric_families(text):
+        for family in text_string_to_metric_families(response.text):
             for sample in family.samples:
                 if sample.name == "gateway_moderation_total":
                     found[sample.labels["stage"]] += sample.value
@@ -133,22 +128,18 @@ class Stack:
         judge = self.addresses.judge
         if judge is None:
             raise Failed("no judge: give its address")
-        headers = {"authorization": f"Bearer {judge.key}"} if judge.key else {}
+        headers = _bearer(judge.key) if judge.key else {}
         url = f"{judge.url.rstrip('/')}/v1/chat/completions"
         if judge.sample:
             body = body | {"temperature": SAMPLED, "seed": 1000 * judge.sample + body.get("seed", 0)}
         return await self._post(url, {"model": judge.model, **body}, headers)
 
     async def _gateway(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        headers = {"authorization": f"Bearer {self.addresses.key}"}
-        return await self._post(f"{self.addresses.gateway}{path}", body, headers)
+        return await self._post(f"{self.addresses.gateway}{path}", body, _bearer(self.addresses.key))
 
     async def _post(self, url: str, body: dict[str, Any], headers: dict[str, str]) -> dict[str, Any]:
         for attempt in range(1, TRIES + 1):
-            try:
-                response = await self._client.post(url, json=body, headers=headers)
-            except httpx.HTTPError as problem:
-                raise Failed(f"{url}: {type(problem).__name__} {problem}".rstrip()) from problem
+            response = await self._send("POST", url, json=body, headers=headers)
             if response.status_code not in RETRIED or attempt == TRIES:
                 break
             await asyncio.sleep(PAUSE_SECONDS * attempt)
@@ -163,6 +154,16 @@ class Stack:
         if not isinstance(answer, dict):
             raise Failed(f"{url} answered no object: {response.text[:100]}")
         return answer
+
+    async def _send(self, method: str, url: str, **request: Any) -> httpx.Response:
+        try:
+            return await self._client.request(method, url, **request)
+        except httpx.HTTPError as problem:
+            raise Failed(f"{url}: {type(problem).__name__} {problem}".rstrip()) from problem
+
+
+def _bearer(key: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {key}"}
 
 
 def _code(response: httpx.Response) -> str | None:

@@ -59,26 +59,34 @@ def test_what_cannot_be_told_is_no_pass(folder: Path) -> None:
     assert "no search of the collection" in done.stderr
 
 
-@pytest.mark.parametrize(("services", "code"), [(("drift",), 0), (("rag",), 3)])
-def test_of_a_drill_it_shows_what_its_monitor_sees(folder: Path, monkeypatch, services, code) -> None:
+@pytest.fixture
+def drill(folder: Path, monkeypatch) -> SimpleNamespace:
+    """The last one, with a drift monitor and its reference."""
     save(searches(400, 7), folder / "reference.npz")
-    drill = SimpleNamespace(applied=folder, info=SimpleNamespace(services=services, scenario="quiet"))
-    monkeypatch.setattr(cli_drift, "current", lambda: drill)
-    done = CliRunner().invoke(app, ["drift", "report", "--out", f"{folder}/page.html", "--json"])
-    assert done.exit_code == code
-    if code:
-        assert "the drill of quiet has no drift monitor" in done.stderr
-    else:
-        assert json.loads(done.stdout)["windows"] == 8, "all of the log, since the reference is not taken from it"
+    run = SimpleNamespace(applied=folder, info=SimpleNamespace(services=("drift",), scenario="quiet"))
+    monkeypatch.setattr(cli_drift, "current", lambda: run)
+    return run
 
 
-def test_a_configuration_can_be_tried_on_the_traffic_of_a_drill(folder: Path, monkeypatch, tmp_path: Path) -> None:
-    save(searches(400, 7), folder / "reference.npz")
-    drill = SimpleNamespace(applied=folder, info=SimpleNamespace(services=("drift",), scenario="quiet"))
-    monkeypatch.setattr(cli_drift, "current", lambda: drill)
+def of_the_drill(folder: Path, *more: str):
+    return CliRunner().invoke(app, ["drift", "report", "--out", f"{folder}/page.html", "--json", *more])
+
+
+def test_of_a_drill_it_shows_what_its_monitor_sees(folder: Path, drill) -> None:
+    done = of_the_drill(folder)
+    assert done.exit_code == 0
+    assert json.loads(done.stdout)["windows"] == 8, "all of the log, since the reference is not taken from it"
+
+
+def test_a_drill_without_a_monitor_has_no_traffic_to_look_at(folder: Path, drill) -> None:
+    drill.info.services = ("rag",)
+    done = of_the_drill(folder)
+    assert done.exit_code == 3
+    assert "the drill of quiet has no drift monitor" in done.stderr
+
+
+def test_a_configuration_can_be_tried_on_the_traffic_of_a_drill(folder: Path, drill) -> None:
     other = folder / "other.yaml"
     other.write_text(yaml.safe_dump(config(window=200).model_dump(mode="json", by_alias=True)))
-    done = CliRunner().invoke(
-        app, ["drift", "report", "--config", str(other), "--out", f"{folder}/page.html", "--json"]
-    )
+    done = of_the_drill(folder, "--config", str(other))
     assert json.loads(done.stdout)["windows"] == 4

@@ -25,8 +25,8 @@ def test_rows_of_another_version_of_the_suite_are_not_judged(tmp_path: Path) -> 
     """Bug: scores of an old suite were compared with a baseline of the new one."""
     of, found = suite(tmp_path), rows(np.ones(10))
     with pytest.raises(NotComparable, match="the suite has changed since the run was made"):
-        evaluation.verdict(of, "quick", run_of(tmp_path, of, found, digest="another"), baseline(of, found))
-    assert evaluation.verdict(of, "quick", run_of(tmp_path, of, found, name="b"), baseline(of, found)).outcome == "pass"
+        evaluation.verdict(of, run_of(tmp_path, of, found, digest="another"), baseline(of, found))
+    assert evaluation.verdict(of, run_of(tmp_path, of, found, name="b"), baseline(of, found)).outcome == "pass"
 
 
 def judged(preferred: float) -> dict[str, Row]:
@@ -54,7 +54,7 @@ def test_further_rounds_of_judging_count_whenever_the_run_is_looked_at(tmp_path:
     results = run_of(tmp_path, of, judged(0.0))
     for number, preferred in enumerate(rounds, start=1):
         run_of(results.folder, of, judged(preferred), name=f"{of.name}-round-{number}")
-    verdict = evaluation.verdict(of, "quick", results, baseline(of, judged(0.5)))
+    verdict = evaluation.verdict(of, results, baseline(of, judged(0.5)))
     found = next(one for one in verdict.findings if one.metric == "preferred")
     assert (found.outcome, found.reason) == (outcome, why)
     assert found.judged

@@ -6,9 +6,8 @@ from typing import Any, ClassVar
 from stack.evals.example import Example, chosen
 from stack.evals.stack_client import Held, Places, Stack
 from stack.evals.suite import Mode, Named
-from stack.evals.tasks.moderation import PART
+from stack.evals.tasks.moderation import abusive_texts
 from stack.evals.tasks.retrieval import SOURCES
-from stack.moderation.training.data import load_samples
 from stack.rag import sources
 
 ABUSIVE, LOOKED_AT, UNLOOKED = "abusive", "looked at", "unlooked"
@@ -26,13 +25,11 @@ class Guard:
     def examples(self, suite: Named, mode: Mode, places: Places) -> list[Example]:
         (name,) = suite.suite.collections
         size = suite.size(mode)
-        samples = (s for s in load_samples(places.data) if s.part == PART and s.abusive and s.source == "rtp")
-        abuse = [sample.text for sample in chosen(samples, size, lambda sample: sample.text)]
         queries = sources.load(SOURCES[name], places.data, places.manuals).queries
         questions = [query.text for query in chosen(queries, size, lambda query: query.id)]
         return [
             Example(f"{slice_}-{number}", {"collection": name, "question": text}, {}, (slice_,))
-            for slice_, texts in ((ABUSIVE, abuse), (LOOKED_AT, questions), (UNLOOKED, questions))
+            for slice_, texts in ((ABUSIVE, abusive_texts(size, places)), (LOOKED_AT, questions), (UNLOOKED, questions))
             for number, text in enumerate(texts)
         ]
 

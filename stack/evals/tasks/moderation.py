@@ -53,10 +53,16 @@ def _kept(result: dict[str, Any]) -> dict[str, Any]:
 
 def _abuse(size: int, places: Places, families: Sequence[str]) -> Iterator[Example]:
     """The same texts, written in each way."""
-    found = chosen((s for s in _samples(places) if s.abusive and s.source == "rtp"), size, lambda sample: sample.text)
+    texts = abusive_texts(size, places)
     for family in families:
-        for sample in found:
-            yield _example(FAMILIES.get(family, str)(sample.text), True, family)
+        for text in texts:
+            yield _example(FAMILIES.get(family, str)(text), True, family)
+
+
+def abusive_texts(size: int, places: Places) -> list[str]:
+    """At most so many held-out texts that break the rules, as they were written."""
+    found = chosen((s for s in _samples(places) if s.abusive and s.source == "rtp"), size, lambda sample: sample.text)
+    return [sample.text for sample in found]
 
 
 def _harmless(size: int, places: Places) -> Iterator[Example]:
