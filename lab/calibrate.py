@@ -183,7 +183,7 @@ def _capacity(run: Run, load: Load) -> tuple[float, float]:
     # More requests than a generator can send, so that the plan is never used up.
     plan = plan_for(load, rate=MAX_RATE, seconds=2 * CAPACITY_SECONDS, split="calibration", mode="closed",
                     concurrency=CONCURRENCY)  # fmt: skip
-    send(run, plan, folder, "capacity", watch=lambda rows, elapsed: elapsed > CAPACITY_SECONDS + 1)
+    send(run, plan, folder, "capacity", watch=lambda plan, rows, elapsed: elapsed > CAPACITY_SECONDS + 1)
     ends = [row.end for row in read_rows(folder / "rows.jsonl").rows if row.outcome == "ok" and row.end is not None]
     done = [end for end in ends if WARM_SECONDS < end <= CAPACITY_SECONDS]
     if len(done) < 5:

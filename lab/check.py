@@ -5,7 +5,6 @@ import secrets
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from lab import state, workspace
 from lab.anchor import measure as measure_anchor
@@ -19,7 +18,9 @@ from lab.prompts import clear, prompt_figures
 from lab.run import Run
 from lab.runtime import control
 from lab.scenario import Scenario
-from lab.traffic import Watcher, rows_so_far, send
+from lab.traffic import Watcher, rows_so_far, send, to_the_end
+from loadtests.plan import Plan
+from loadtests.rows import Row
 
 ANCHOR_SECONDS, ANCHOR_ATTEMPTS = 4, 3
 IDLE_SHARE, IDLE_WAIT_SECONDS = 0.10, 20  # of the whole machine's CPU
@@ -31,7 +32,7 @@ def check(
     scenario: Scenario,
     baseline: Baseline,
     progress: Progress,
-    watch: Watcher = lambda rows, elapsed: False,
+    watch: Watcher = to_the_end,
     seed: int | None = None,
 ) -> tuple[Path, Grade]:
     """Send the grading load and grade it; the folder of the evidence and the grade.
@@ -51,10 +52,11 @@ def check(
     progress(f"sending {plan.header.requests} requests in {plan.header.seconds:g} s")
     meter = HostMeter(lambda: control.roots(run)).start()
     start = time.time()
-    send(run, plan, folder, secrets.token_hex(3), _telling(watch, plan.header.requests, progress))
+    send(run, plan, folder, secrets.token_hex(3), _telling(watch, progress))
     host = meter.stop()
     wait_scraped()
     end = time.time()
+    _wait_idle(run, progress)  # a load that was cut short, or was too much, leaves work behind
     anchors["after"] = measure_anchor(ANCHOR_SECONDS)
     site = workspace.healthy(scenario)["gateway"].get("documents", {})
     prompts = prompt_figures(run.audit_file, public, plan, rows_so_far(folder), site)
@@ -90,11 +92,11 @@ def _anchor_before(baseline: Baseline, progress: Progress) -> float:
     return anchor
 
 
-def _telling(watch: Watcher, planned: int, progress: Progress) -> Watcher:
-    def tell(rows: list[Any], elapsed: float) -> bool:
+def _telling(watch: Watcher, progress: Progress) -> Watcher:
+    def tell(plan: Plan, rows: list[Row], elapsed: float) -> bool:
         answered = sum(row.outcome == "ok" for row in rows)
-        progress(f"load: {elapsed:.0f} s, {answered} answered of {planned} planned")
-        return watch(rows, elapsed)
+        progress(f"load: {elapsed:.0f} s, {answered} answered of {plan.header.requests} planned")
+        return watch(plan, rows, elapsed)
 
     return tell
 
@@ -111,7 +113,7 @@ def _restart_fresh(run: Run, names: Iterable[str], progress: Progress) -> None:
 
 
 def _wait_idle(run: Run, progress: Progress) -> None:
-    """Until the stack does nothing any more: what the practice load left behind must not count.
+    """Until the stack does nothing any more: what a load left behind must not count, nor slow the measurement of speed.
 
     An engine that was told to drop its requests still finishes the step that it is in, and its gauges do not show that;
     the CPU time of its processes does.
@@ -120,7 +122,7 @@ def _wait_idle(run: Run, progress: Progress) -> None:
     while time.monotonic() < deadline:
         if use_over(1, lambda: control.roots(run), with_self=False).own_share < IDLE_SHARE:
             return
-        progress("waiting for the engine to end what the practice load left")
+        progress("waiting for the stack to end what a load left")
 
 
 def _ended(run: Run, start: float, end: float) -> list[str]:

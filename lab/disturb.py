@@ -26,7 +26,8 @@ from lab.proof_tables import disturbed
 from lab.run import Progress, Run, exclusive
 from lab.runtime import control
 from lab.scenario import Scenario, find
-from lab.traffic import Watcher
+from lab.traffic import Watcher, to_the_end
+from loadtests.plan import Plan
 from loadtests.rows import Row
 
 BURN = """
@@ -60,14 +61,14 @@ Disturbance = Callable[[Run], Watcher]
 
 
 def _quiet(run: Run) -> Watcher:
-    return lambda rows, elapsed: False
+    return to_the_end
 
 
 def _once(strike: Callable[[], None]) -> Watcher:
     """A watcher that strikes once, in the middle of the load."""
     done: list[bool] = []
 
-    def watch(rows: list[Row], elapsed: float) -> bool:
+    def watch(plan: Plan, rows: list[Row], elapsed: float) -> bool:
         if elapsed > STRIKE_AFTER_SECONDS and not done:
             done.append(True)
             strike()

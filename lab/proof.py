@@ -23,11 +23,13 @@ from lab.code import code_digest
 from lab.drill import Configs, Progress
 from lab.grade import CheckResult, Grade
 from lab.measure import certain_miss
+from lab.quality import scores
 from lab.recording import record
 from lab.run import Run, RunError
 from lab.runtime import control
-from lab.scenario import Change, Cost, Goodput, Level, Quality, Scenario, Work
-from lab.traffic import Watcher
+from lab.scenario import Change, Cost, Goodput, Level, Public, Quality, Scenario, Work
+from lab.traffic import Watcher, to_the_end
+from loadtests.plan import Plan
 from loadtests.rows import Row
 
 MARGIN = 1.5  # for goodput misses and cost, and for the tokens of a cheat
@@ -131,7 +133,9 @@ def _prove_one(
     for _ in range(ATTEMPTS):
         serve(run, scenario, chosen, progress)
         begun = time.time()
-        folder, result = check(run, scenario, baseline, _prefixed(progress, chosen.name), _watcher(chosen, scenario))
+        folder, result = check(
+            run, scenario, baseline, _prefixed(progress, chosen.name), watcher(chosen, scenario.public)
+        )
         problems = shortfalls(chosen, result, scenario)
         attempts.append({"seconds": round(time.time() - begun, 1), "problems": problems} | result.as_dict())
         if chosen.name in RECORDED and not problems:
@@ -188,20 +192,22 @@ def _has_margin(check_id: str, scenario: Scenario, passing: bool) -> bool:
     return isinstance(check, Goodput | Cost | Level | Quality) or (isinstance(check, Work) and not passing)
 
 
-def _watcher(chosen: Control, scenario: Scenario) -> Watcher:
+def watcher(chosen: Control, public: Public) -> Watcher:
     """Ends the load of a control whose outcome is certain; recorded controls and those that pass run in full."""
-    declared = next((check for check in scenario.public.checks if check.id == chosen.fails_on), None)
-    if declared is None or isinstance(declared, Quality | Level) or chosen.name in RECORDED:
-        return lambda rows, elapsed: False  # a comparison of texts needs all of them, and a level the whole window
-    load, objectives = scenario.public.load.grading, scenario.public.objectives
-    goodput = next(check for check in scenario.public.checks if isinstance(check, Goodput))
+    declared = next((check for check in public.checks if check.id == chosen.fails_on), None)
+    if declared is None or isinstance(declared, Level) or chosen.name in RECORDED:
+        return to_the_end  # a level needs the whole window
 
-    def certain(rows: list[Row], elapsed: float) -> bool:
-        if chosen.fails_on != goodput.id:
-            return elapsed > SETTLED_SECONDS and sum(row.outcome == "ok" for row in rows) >= SETTLED_ROWS
-        planned = max(len(rows), 1) * load.seconds / max(elapsed, 1)  # about, and only to decide when to stop
-        misses = sum(certain_miss(row, elapsed, objectives) for row in rows)
-        return elapsed > SETTLED_SECONDS and misses > CUT_MARGIN * (1 - goodput.value) * max(planned, len(rows))
+    def certain(plan: Plan, rows: list[Row], elapsed: float) -> bool:
+        if elapsed <= SETTLED_SECONDS:
+            return False
+        if isinstance(declared, Goodput):
+            misses = sum(certain_miss(row, elapsed, public.objectives) for row in rows)
+            return misses > CUT_MARGIN * (1 - declared.value) * plan.header.requests
+        if isinstance(declared, Quality):  # compares texts, and needs all of them; later ones are the same again
+            answered = scores(declared.measure, plan.arrivals, rows, only_ended=True)
+            return answered.keys() == scores(declared.measure, plan.arrivals, ()).keys()
+        return sum(row.outcome == "ok" for row in rows) >= SETTLED_ROWS
 
     return certain
 

@@ -20,7 +20,12 @@ DRAIN_SECONDS = 10
 GRACE_SECONDS = 15  # Locust's own start and end
 OFFERED_SHARE, LAG_P99_SECONDS = 0.99, 0.05
 
-Watcher = Callable[[list[Row], float], bool]
+Watcher = Callable[[Plan, list[Row], float], bool]
+
+
+def to_the_end(plan: Plan, rows: list[Row], elapsed: float) -> bool:
+    """The watcher that never ends a load."""
+    return False
 
 
 @dataclass(frozen=True)
@@ -48,11 +53,11 @@ class Delivery:
         return None
 
 
-def send(run: Run, plan: Plan, folder: Path, tag: str, watch: Watcher = lambda rows, elapsed: False) -> None:
+def send(run: Run, plan: Plan, folder: Path, tag: str, watch: Watcher = to_the_end) -> None:
     """Send `plan` to the run's gateway; `folder` gets plan.jsonl, rows.jsonl and locust.log.
 
-    `watch` is called each half second with the rows so far and the seconds since the first; True ends the run.
-    Returns at the latest GRACE_SECONDS after the plan's end and drain, whatever the generator does.
+    `watch` is called each half second with the plan, the rows so far and the seconds since the first; True ends the
+    run. Returns at the latest GRACE_SECONDS after the plan's end and drain, whatever the generator does.
     """
     plan.write(folder / "plan.jsonl")
     command = load_command(run, folder, tag)
@@ -67,7 +72,7 @@ def send(run: Run, plan: Plan, folder: Path, tag: str, watch: Watcher = lambda r
                 time.sleep(0.5)
                 if begun is None and rows.exists():
                     begun = time.monotonic()
-                if begun and watch(rows_so_far(folder), time.monotonic() - begun):
+                if begun and watch(plan, rows_so_far(folder), time.monotonic() - begun):
                     (folder / "cut_short").touch()
                     process.terminate()
                     break

@@ -1,0 +1,66 @@
+"""When the load of a control may end before its plan does."""
+
+from typing import Any
+
+import pytest
+from handmade import CHECKS, a_plan, a_public, a_row, rows
+
+from lab.proof import RECORDED, Control, watcher
+from loadtests.labelled import Expected
+from loadtests.plan import Arrival, Plan
+from loadtests.rows import Row
+
+ABUSE: dict[str, Any] = {
+    "id": "abuse", "kind": "quality", "title": "Abuse", "measure": "abuse_stopped", "ratio_to_healthy": 0.9,
+}  # fmt: skip
+PUBLIC = a_public([*CHECKS, ABUSE])
+
+
+def ends(plan: Plan, rows: list[Row], elapsed: float = 20.0, fails_on: str | None = "abuse", name: str = "c") -> bool:
+    return watcher(Control(name, {}, fails_on=fails_on), PUBLIC)(plan, rows, elapsed)
+
+
+def comments(texts: list[str]) -> Plan:
+    """One comment each half second, all abusive but those that begin with "no"."""
+    arrivals = (
+        Arrival(i=i, offset=i * 0.5, tenant="acme", path="/v1/moderations", body={"input": text},
+                expected=Expected(violating=not text.startswith("no")))
+        for i, text in enumerate(texts)
+    )  # fmt: skip
+    return Plan(a_plan(len(texts)).header, tuple(arrivals))
+
+
+def test_a_comparison_of_texts_ends_when_each_text_has_its_answer():
+    plan = comments(["a", "b", "no abuse", "a", "b"])
+    assert not ends(plan, [a_row(0)])
+    assert not ends(plan, [a_row(0), a_row(1, outcome="unfinished")])
+    assert ends(plan, [a_row(0), a_row(1)]), "what comes later was asked before"
+
+
+def test_a_text_that_was_refused_has_its_answer():
+    assert ends(comments(["a", "b", "a"]), [a_row(0), a_row(1, outcome="http_error")])
+
+
+def test_misses_end_a_load_when_they_are_twice_what_is_allowed_of_the_whole_plan():
+    plan = a_plan(100)
+    assert not ends(plan, rows(10, 19), fails_on="goodput")
+    assert ends(plan, rows(10, 21), fails_on="goodput")
+
+
+def test_what_a_counter_shows_is_settled_after_some_answers():
+    assert not ends(a_plan(100), rows(9), fails_on="cost")
+    assert ends(a_plan(100), rows(10), fails_on="cost")
+
+
+@pytest.mark.parametrize("fails_on", ["abuse", "goodput", "cost"])
+def test_nothing_is_certain_in_the_first_seconds(fails_on):
+    assert not ends(comments(["a"]), rows(0, 100), elapsed=14.0, fails_on=fails_on)
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_loads_that_are_recorded_run_in_full(name):
+    assert not ends(comments(["a"]), rows(0, 100), name=name, fails_on="goodput")
+
+
+def test_a_control_that_must_pass_runs_in_full():
+    assert not ends(comments(["a"]), rows(100), fails_on=None)
