@@ -1,18 +1,22 @@
 """The evidence of a proof as Markdown tables: controls, spread over repeats, disturbances.
 
-`python -m lab.proof_tables SCENARIO` prints them from the files in `hidden/proof/`; docs/grading.md holds the result.
+`python -m lab.proof_tables` makes those of docs/grading.md again, from the files in `hidden/proof/`. Each stands
+between two comments, `<!-- proof of ID -->` and `<!-- end -->`; instead of `proof`: `repeats`, `disturbances`.
 """
 
 import json
+import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from statistics import mean, stdev
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from statistics import mean, median, stdev
 from typing import Any
 
 from lab.grade import margin_in_words
+from lab.paths import ROOT
 from lab.proof import proof_path
 from lab.scenario import find
 
+DOCUMENT = ROOT / "docs/grading.md"
 FIGURES = (
     ("goodput", "share"),
     ("ttft_p50", "s"),
@@ -34,7 +38,8 @@ def spread(repeats: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
         graded = [attempt for attempt in attempts if attempt["verdict"] != "cannot_grade"]
         for figure, values, threshold in _series(graded):
             lines.append(f"| {name} | {figure} | {' | '.join(_row(values, threshold))} |")
-    return "\n".join(lines) + "\n\n" + verdicts(repeats)
+    every = [attempt for attempts in repeats.values() for attempt in attempts]
+    return "\n".join(lines) + f"\n\n{verdicts(repeats)}\n{conditions(every)}\n"
 
 
 def verdicts(repeats: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
@@ -45,6 +50,17 @@ def verdicts(repeats: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
         counts = ", ".join(f"{said.count(word)} × {word.replace('_', ' ')}" for word in dict.fromkeys(said))
         lines.append(f"* {name}: {counts}")
     return "\n".join(lines) + "\n"
+
+
+def conditions(attempts: Sequence[Mapping[str, Any]]) -> str:
+    """How steady the machine was, and how late the generator."""
+    anchors = [attempt["conditions"]["anchors"] for attempt in attempts]
+    speeds = [anchor[when] / anchor["calibrated"] for anchor in anchors for when in ("before", "after")]
+    lags = [1e3 * attempt["conditions"]["delivery"]["lag_p99_seconds"] for attempt in attempts]
+    return (
+        f"The machine ran at {min(speeds):.0%} to {max(speeds):.0%} of its calibrated speed; the p99 of the "
+        f"generator's lag was {min(lags):.0f} to {max(lags):.0f} ms, {median(lags):.0f} ms in the middle."
+    )
 
 
 def _series(graded: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, list[float], float | None]]:
@@ -126,16 +142,27 @@ def disturbed(made: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+_TABLES: dict[str, Callable[[Any], str]] = {
+    "proof": controls,
+    "repeats": lambda made: spread(made["repeats"]),
+    "disturbances": disturbed,
+}
+_PLACE = re.compile(rf"(<!-- ({'|'.join(_TABLES)}) of ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def with_tables(text: str) -> str:
+    """`text` with each table made again in its place. Raises ScenarioError, OSError: there is no such evidence."""
+
+    def table(place: re.Match[str]) -> str:
+        before, evidence, scenario, after = place.groups()
+        made = json.loads(proof_path(find(scenario)).with_name(f"{evidence}.json").read_text())
+        return f"{before}\n{_TABLES[evidence](made).strip()}\n\n{after}"
+
+    return _PLACE.sub(table, text)
+
+
 def main() -> int:
-    folder = proof_path(find(sys.argv[1])).parent
-    for name, show in (
-        ("proof", controls),
-        ("repeats", lambda made: spread(made["repeats"])),
-        ("disturbances", disturbed),
-    ):
-        path = folder / f"{name}.json"
-        if path.is_file():
-            print(f"## {name}\n\n{show(json.loads(path.read_text()))}\n")
+    DOCUMENT.write_text(with_tables(DOCUMENT.read_text()))
     return 0
 
 
