@@ -8,7 +8,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -27,7 +27,7 @@ from lab.quality import scores
 from lab.recording import record
 from lab.run import Run, RunError
 from lab.runtime.control import roots
-from lab.scenario import Load, Quality, Scenario
+from lab.scenario import Goodput, Load, Public, Quality, Scenario
 from lab.traffic import delivery, send
 from loadtests.plan import MAX_RATE, Plan
 from loadtests.rows import read_rows
@@ -35,8 +35,9 @@ from loadtests.users import USERS
 
 BASELINES = CACHE / "baselines"
 CONCURRENCY = 16  # in flight while capacity is measured: what the engine runs at once
-CAPACITY_SECONDS, WARM_SECONDS, HEALTHY_SECONDS, ANCHOR_SECONDS = 16, 4, 30, 4
-LONGEST_PAUSE_SECONDS = 2.0  # without a single answer while CONCURRENCY wait: what was measured is no capacity then
+CAPACITY_SECONDS, WARM_SECONDS, HEALTHY_SECONDS, ANCHOR_SECONDS = 40, 4, 30, 4
+ROOM = 1.5  # the healthy stack may miss so many times fewer objectives than a graded one may
+LONGEST_PAUSE_SECONDS = 4.5  # without an answer while CONCURRENCY wait: an eighth of the capacity is lost by that
 QUIET_SECONDS, QUIET_WAIT_SECONDS = 2, 30
 ATTEMPTS = 3
 LABELLED_CONCURRENCY, LABELLED_SECONDS = 4, 300  # to ask the healthy stack about every labelled text
@@ -93,7 +94,7 @@ def stored(scenario: Scenario) -> Baseline | None:
 
 def calibrate(scenario: Scenario, progress: Progress) -> Baseline:
     """Start the healthy stack, measure, stop it; raises RunError when it does not serve."""
-    progress("measuring this machine with the healthy configuration (about 90 s, once)")
+    progress("measuring this machine with the healthy configuration (about two minutes, once)")
     run = drill.start(scenario, workspace.healthy(scenario), purpose="baseline", progress=progress)
     try:
         baseline = measure(run, scenario, progress)
@@ -153,7 +154,18 @@ def _measure_once(run: Run, scenario: Scenario, progress: Progress) -> Baseline:
     labelled = _labelled(run, scenario, progress)
     use = meter.stop()
     return Baseline(1, key_of(scenario), machine(), time.time(), anchor, capacity, figures, costs, labelled,
-                    use.as_dict(), _problem(use, pause, late))  # fmt: skip
+                    use.as_dict(), _problem(use, pause, late) or too_slow(figures, scenario.public))  # fmt: skip
+
+
+def too_slow(figures: Mapping[str, float | None], public: Public) -> str | None:
+    """Why this machine cannot carry the healthy stack well enough to grade another one, or None."""
+    asked, met = next(check.value for check in public.checks if isinstance(check, Goodput)), figures["goodput"]
+    if met is not None and (1 - met) * ROOM <= 1 - asked:
+        return None
+    return (
+        f"the healthy stack met every objective in {met or 0:.0%} of the requests on this machine, and a graded one "
+        f"has to in {asked:.0%}: that leaves no room to tell them apart. Close other programs, or use a faster machine"
+    )
 
 
 def _problem(use: HostUse, pause: float, late: str | None) -> str | None:
