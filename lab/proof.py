@@ -21,7 +21,7 @@ from lab import calibrate, drill, state, workspace
 from lab.check import check
 from lab.code import code_digest
 from lab.drill import Configs, Progress
-from lab.grade import CheckResult, Grade
+from lab.grade import MARGIN, CheckResult, Grade
 from lab.measure import certain_miss
 from lab.quality import scores
 from lab.recording import record
@@ -32,7 +32,6 @@ from lab.traffic import Watcher, to_the_end
 from loadtests.plan import Plan
 from loadtests.rows import Row
 
-MARGIN = 1.5  # for goodput misses and cost, and for the tokens of a cheat
 STANDARD_ERRORS = 3.0  # for quality, over paired texts
 CUT_MARGIN = 2.0  # a failing control is cut short when it has so many times the allowed misses
 SETTLED_SECONDS, SETTLED_ROWS = 15, 10  # when a control that fails on another check has shown enough

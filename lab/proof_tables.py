@@ -56,7 +56,8 @@ def conditions(attempts: Sequence[Mapping[str, Any]]) -> str:
     """How steady the machine was, and how late the generator."""
     anchors = [attempt["conditions"]["anchors"] for attempt in attempts]
     speeds = [anchor[when] / anchor["calibrated"] for anchor in anchors for when in ("before", "after")]
-    lags = [1e3 * attempt["conditions"]["delivery"]["lag_p99_seconds"] for attempt in attempts]
+    late = [attempt["conditions"]["delivery"]["lag_p99_seconds"] for attempt in attempts]
+    lags = [1e3 * seconds for seconds in late if seconds is not None]  # None: no request was sent
     return (
         f"The machine ran at {min(speeds):.0%} to {max(speeds):.0%} of its calibrated speed; the p99 of the "
         f"generator's lag was {min(lags):.0f} to {max(lags):.0f} ms, {median(lags):.0f} ms in the middle."
@@ -151,7 +152,7 @@ _PLACE = re.compile(rf"(<!-- ({'|'.join(_TABLES)}) of ([\w-]+) -->\n).*?(<!-- en
 
 
 def with_tables(text: str) -> str:
-    """`text` with each table made again in its place. Raises ScenarioError, OSError: there is no such evidence."""
+    """`text` with each table made again in its place. Raises ConfigError, OSError: there is no such evidence."""
 
     def table(place: re.Match[str]) -> str:
         before, evidence, scenario, after = place.groups()
