@@ -17,7 +17,7 @@ from lab.measure import metric_figures, wait_scraped
 from lab.prompts import clear, prompt_figures
 from lab.run import Run
 from lab.runtime import control
-from lab.scenario import Scenario
+from lab.scenario import Loads, Scenario
 from lab.traffic import Watcher, rows_so_far, send, to_the_end
 from loadtests.plan import Plan
 from loadtests.rows import Row
@@ -45,6 +45,7 @@ def check(
     load = public.load.grading if seed is None else public.load.grading.model_copy(update={"seed": seed})
     plan = plan_for(load, rate(load, baseline.capacity))
     control.stop(run, "load")
+    _warm_up(run, public.load, plan.header.rate, progress)
     _restart_fresh(run, public.fresh, progress)
     _wait_idle(run, progress)
     clear(run.audit_file)
@@ -80,6 +81,14 @@ def check(
     (folder / "verdict.json").write_text(json.dumps(result.as_dict(), indent=1) + "\n")
     run.event("verdict", folder=folder.name, verdict=result.verdict, reasons=list(result.reasons))
     return folder, result
+
+
+def _warm_up(run: Run, loads: Loads, rate: float, progress: Progress) -> None:
+    """The graded load's like, with other questions: a mend has emptied caches that are full in a day's work."""
+    if loads.warm_up_seconds:
+        progress(f"warming up for {loads.warm_up_seconds:g} s")
+        plan = plan_for(loads.grading, rate, loads.warm_up_seconds, split="calibration")
+        send(run, plan, run.new_check(), secrets.token_hex(3))
 
 
 def _anchor_before(baseline: Baseline, progress: Progress) -> float:

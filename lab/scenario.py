@@ -41,6 +41,9 @@ class Load(Settings):
 class Loads(Settings):
     practice: Load
     grading: Load
+    warm_up_seconds: float = Field(
+        0, ge=0, le=60, description="of other questions before the graded load: what fills caches is not graded"
+    )
 
     @model_validator(mode="after")
     def _grading_does_not_wait(self) -> "Loads":

@@ -11,7 +11,7 @@ from loadtests.questions import load_questions
 
 # Where questions are asked in the library whose assistant the lab serves; the gateway's templates may use it.
 DESKS = ("adult reference", "children", "local history", "periodicals")
-ASKED_SHARE = 0.2  # of a library's readers who want an answer written; the others look at what is found
+ASKED_SHARE = 0.1  # of a library's readers who want an answer written; the others look at what is found
 NEW_SHARE = 0.25  # of the readers whose subject is new, once it has come up
 
 CHAT, SEARCH, ASK, MODERATION = "/v1/chat/completions", "/v1/search", "/v1/ask", "/v1/moderations"

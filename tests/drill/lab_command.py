@@ -25,7 +25,7 @@ class Answer:
         return json.loads(self.out)
 
 
-def lab(*arguments: str, timeout: float = 400) -> Answer:
+def lab(*arguments: str, timeout: float = 900) -> Answer:
     """Call it from another folder of the checkout."""
     done = subprocess.run(
         [LAB, *arguments], cwd=ROOT / "scenarios", capture_output=True, text=True, timeout=timeout, check=False

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 from handmade import a_run
 
 from lab import check
+from lab.scenario import find
 
 
 def test_what_must_forget_is_restarted_and_what_was_stopped_stays_so(monkeypatch):
@@ -31,3 +32,16 @@ def test_a_queue_that_practice_has_filled_is_empty_for_the_graded_load(tmp_path)
         check.state.forget(run, service)
     assert list((run.folder / "moderation").iterdir()) == []
     assert (run.folder / "traffic/reference.npz").exists()
+
+
+def test_what_warms_the_stack_up_is_other_questions_and_not_the_graded_load(tmp_path, monkeypatch):
+    """Bug: with an empty prefix cache the first prompts took longer than allowed, and a right mend failed."""
+    run, sent = a_run(tmp_path / "run"), []
+    loads = find("answers-start-late").public.load
+    monkeypatch.setattr(check, "plan_for", lambda load, rate, seconds, split: (load.user, rate, seconds, split))
+    monkeypatch.setattr(check, "send", lambda run, plan, folder, tag: sent.append((plan, folder.name)))
+    check._warm_up(run, loads, 2.5, print)
+    assert sent == [(("reading_desk", 2.5, loads.warm_up_seconds, "calibration"), "1")]
+    assert loads.grading.split != "calibration"
+    check._warm_up(run, loads.model_copy(update={"warm_up_seconds": 0}), 2.5, print)
+    assert len(sent) == 1

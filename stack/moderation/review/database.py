@@ -2,6 +2,7 @@
 
 import logging
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ _MIGRATION_LOCK = 0x6D6F6472  # a number of our own for PostgreSQL's advisory lo
 
 CONNECT_SECONDS = 2
 STATEMENT_SECONDS = 2
+SQLITE_BUSY_SECONDS = 5
 
 
 class Database:
@@ -86,8 +88,8 @@ def _sqlite(url: URL) -> Engine:
     @event.listens_for(engine, "connect")
     def prepare(connection: sqlite3.Connection, _: Any) -> None:
         connection.isolation_level = None  # the driver begins no transactions of its own
-        connection.execute("PRAGMA busy_timeout = 5000")  # other processes may have the file open
-        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute(f"PRAGMA busy_timeout = {1000 * SQLITE_BUSY_SECONDS}")  # others may have the file open
+        _use_wal(connection)
         connection.execute("PRAGMA synchronous = FULL")  # a commit survives the loss of power too
         connection.execute("PRAGMA foreign_keys = ON")
 
@@ -96,6 +98,19 @@ def _sqlite(url: URL) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE")  # a transaction that reads first could not write later
 
     return engine
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """The journal's mode is changed once per file; SQLite does not wait for other processes there, so this does."""
+    deadline = time.monotonic() + SQLITE_BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
 
 
 def _postgresql(url: URL) -> Engine:
