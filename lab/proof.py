@@ -58,8 +58,9 @@ def controls(scenario: Scenario) -> Iterator[Control]:
         yield Control(f"fix {name}", changed(broken, fix))
     for name, cheat in scenario.cheats.items():
         yield Control(f"cheat {name}", changed(broken, cheat), cheat.fails_on, cheat.stop)
-    yield Control("roll-back", workspace.defaults(scenario.public.services), fails_on=truth.rollback_fails_on)
     yield Control("decoy", changed(broken, truth.decoy), fails_on=truth.broken_fails_on)
+    # The last one: it restarts every service, and so would whatever came after it.
+    yield Control("roll-back", workspace.defaults(scenario.public.services), fails_on=truth.rollback_fails_on)
 
 
 def changed(configs: Configs, change: Change) -> Configs:
