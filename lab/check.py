@@ -37,12 +37,15 @@ def check(
 ) -> tuple[Path, Grade]:
     """Send the grading load and grade it; the folder of the evidence and the grade.
 
-    `watch` may end the load early (see `lab.traffic.send`); `seed` replaces the scenario's for repeats.
+    `watch` may end the load early (see `lab.traffic.send`); `seed` replaces the scenario's for repeats. Without one
+    each load of a run draws anew: the engine still has the prompts of the last one in its prefix cache.
     """
     public = scenario.public
     folder = run.new_check()
     run.event("check", folder=folder.name)
-    load = public.load.grading if seed is None else public.load.grading.model_copy(update={"seed": seed})
+    grading = public.load.grading
+    drawn = grading.seed + int(folder.name) if seed is None else seed
+    load = grading.model_copy(update={"seed": drawn})
     plan = plan_for(load, rate(load, baseline.capacity))
     control.stop(run, "load")
     _warm_up(run, public.load, plan.header.rate, progress)

@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+import pytest
 from handmade import a_run
 
 from lab import check
@@ -45,3 +46,29 @@ def test_what_warms_the_stack_up_is_other_questions_and_not_the_graded_load(tmp_
     assert loads.grading.split != "calibration"
     check._warm_up(run, loads.model_copy(update={"warm_up_seconds": 0}), 2.5, print)
     assert len(sent) == 1
+
+
+class Sent(Exception):
+    """Ends a check where its load would be sent."""
+
+
+def test_each_check_of_a_drill_draws_other_requests(tmp_path, monkeypatch):
+    """Bug: a second check found the first one's prompts in the engine's prefix cache, and was answered faster."""
+    run, scenario, baseline = (
+        a_run(tmp_path / "run"),
+        find("search-turns-vague"),
+        SimpleNamespace(capacity=10.0, anchor=1),
+    )
+    drawn = []
+
+    def plan_for(load, rate):
+        drawn.append(load.seed)
+        raise Sent
+
+    monkeypatch.setattr(check, "plan_for", plan_for)
+    for seed in (None, None, 5):
+        with pytest.raises(Sent):
+            check.check(run, scenario, baseline, print, seed=seed)
+    first, second, given = drawn
+    assert first != second
+    assert given == 5
