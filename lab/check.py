@@ -33,19 +33,17 @@ def check(
     baseline: Baseline,
     progress: Progress,
     watch: Watcher = to_the_end,
-    seed: int | None = None,
 ) -> tuple[Path, Grade]:
     """Send the grading load and grade it; the folder of the evidence and the grade.
 
-    `watch` may end the load early (see `lab.traffic.send`); `seed` replaces the scenario's for repeats. Without one
-    each load of a run draws anew: the engine still has the prompts of the last one in its prefix cache.
+    `watch` may end the load early (see `lab.traffic.send`); each load of a run draws other requests than the last one,
+    whose prompts the engine still has in its prefix cache.
     """
     public = scenario.public
     folder = run.new_check()
     run.event("check", folder=folder.name)
     grading = public.load.grading
-    drawn = grading.seed + int(folder.name) if seed is None else seed
-    load = grading.model_copy(update={"seed": drawn})
+    load = grading.model_copy(update={"seed": grading.seed + int(folder.name)})
     plan = plan_for(load, rate(load, baseline.capacity))
     control.stop(run, "load")
     _warm_up(run, public.load, plan.header.rate, progress)

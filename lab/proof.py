@@ -228,7 +228,7 @@ def _prefixed(progress: Progress, name: str) -> Progress:
 
 
 def repeat(scenario: Scenario, times: int, progress: Progress) -> dict[str, Any]:
-    """Healthy, broken and reference fix `times` each, in turn, with a new seed for each round; kept as repeats.json."""
+    """Healthy, broken and reference fix `times` each, in turn; kept as repeats.json."""
     baseline = calibrate.undisturbed(scenario, progress)
     reference = next(iter(scenario.fixes))
     chosen = [c for c in controls(scenario) if c.name in ("healthy", "broken", f"fix {reference}")]
@@ -238,11 +238,8 @@ def repeat(scenario: Scenario, times: int, progress: Progress) -> dict[str, Any]
             for item in chosen:
                 serve(run, scenario, item, progress)
                 tell = _prefixed(progress, f"{item.name} {round_ + 1} of {times}")
-                seed = scenario.public.load.grading.seed + 1000 * (round_ + 1)
-                _, result = check(run, scenario, baseline, tell, seed=seed)
-                results[item.name].append(
-                    {"seed": seed, "problems": shortfalls(item, result, scenario)} | result.as_dict()
-                )
+                _, result = check(run, scenario, baseline, tell)
+                results[item.name].append({"problems": shortfalls(item, result, scenario)} | result.as_dict())
     made = {
         "schema_version": 1,
         "scenario": scenario.id,

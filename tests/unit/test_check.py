@@ -66,9 +66,7 @@ def test_each_check_of_a_drill_draws_other_requests(tmp_path, monkeypatch):
         raise Sent
 
     monkeypatch.setattr(check, "plan_for", plan_for)
-    for seed in (None, None, 5):
+    for _ in range(2):
         with pytest.raises(Sent):
-            check.check(run, scenario, baseline, print, seed=seed)
-    first, second, given = drawn
-    assert first != second
-    assert given == 5
+            check.check(run, scenario, baseline, print)
+    assert drawn[0] != drawn[1]
