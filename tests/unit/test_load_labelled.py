@@ -10,7 +10,7 @@ from loadtests import LoadError
 from loadtests.labelled import load_labelled
 from loadtests.plan import materialise
 from loadtests.questions import SOURCE, SPLITS
-from loadtests.users import ASK, MODERATION, SEARCH, USERS, text_of
+from loadtests.users import ASK, ASKED_SHARE, MODERATION, SEARCH, USERS, text_of
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_most_readers_search_and_some_ask(data):
     arrivals = plan("library", data, rate=20.0).arrivals
     paths = [arrival.path for arrival in arrivals]
     assert {*paths} == {SEARCH, ASK}
-    assert 0.1 < paths.count(ASK) / len(paths) < 0.3
+    assert ASKED_SHARE / 2 < paths.count(ASK) / len(paths) < 2 * ASKED_SHARE
     assert all(bool(arrival.body.get("stream")) == (arrival.path == ASK) for arrival in arrivals)
     assert all("books" in arrival.body.values() for arrival in arrivals)
 
