@@ -94,7 +94,7 @@ def stored(scenario: Scenario) -> Baseline | None:
 
 def calibrate(scenario: Scenario, progress: Progress) -> Baseline:
     """Start the healthy stack, measure, stop it; raises RunError when it does not serve."""
-    progress("measuring this machine with the healthy configuration (about two minutes, once)")
+    progress("measuring this machine with the healthy configuration (two to four minutes, once)")
     run = drill.start(scenario, workspace.healthy(scenario), purpose="baseline", progress=progress)
     try:
         baseline = measure(run, scenario, progress)

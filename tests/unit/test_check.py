@@ -54,11 +54,7 @@ class Sent(Exception):
 
 def test_each_check_of_a_drill_draws_other_requests(tmp_path, monkeypatch):
     """Bug: a second check found the first one's prompts in the engine's prefix cache, and was answered faster."""
-    run, scenario, baseline = (
-        a_run(tmp_path / "run"),
-        find("search-turns-vague"),
-        SimpleNamespace(capacity=10.0, anchor=1),
-    )
+    run, scenario, baseline = a_run(tmp_path / "run"), find("search-turns-vague"), SimpleNamespace(capacity=10.0)
     drawn = []
 
     def plan_for(load, rate):
