@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from stack.evals.baseline import Baseline
+from stack.evals.baseline import DIGITS, Baseline
 from stack.evals.errors import NotComparable
 from stack.evals.example import Row
 from stack.evals.judge import Choice, at_equal_length, kappa
@@ -145,7 +145,7 @@ def _finding(
         here = row.scores.get(metric.score, worst)
         if there is None or here is None:
             continue  # a score without a worst value exists where there is an answer; `coverage` counts the rest
-        now.append(here)
+        now.append(round(here, DIGITS))  # as those of the baseline are: what is the same shows no change
         before.append(there)
         labels.append(row.scores.get("label", np.nan))
     if not now:

@@ -148,4 +148,6 @@ def _number(value: float) -> str:
 
 
 def _signed(value: float) -> str:
+    if abs(value) < 0.0005:
+        return "0"  # and not +0.000, nor -0.000
     return f"{value:+.3f}" if abs(value) < 100 else f"{value:+,.0f}"

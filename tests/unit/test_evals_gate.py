@@ -10,7 +10,7 @@ from evals_handmade import baseline, failed, rows, suite
 from stack.evals.errors import NotComparable
 from stack.evals.example import Row
 from stack.evals.gate import judge_suite
-from stack.evals.report import outcome_of, sentence
+from stack.evals.report import cells, outcome_of, sentence
 
 RNG = np.random.default_rng(3)
 HALF = (np.arange(100) % 2).astype(float)
@@ -26,6 +26,13 @@ def test_the_same_scores_pass(tmp_path: Path) -> None:
     assert verdict.outcome == "pass"
     assert {one.metric for one in verdict.findings} == {"coverage", "right"}
     assert finding(verdict).interval.difference == 0
+
+
+def test_the_same_scores_are_no_better_for_the_digits_that_a_baseline_leaves_out(tmp_path: Path) -> None:
+    of = suite(tmp_path)
+    sevenths = np.full(100, 2 / 7)
+    found = finding(judge_suite(of, "quick", rows(sevenths), baseline(of, rows(sevenths))))
+    assert (found.reason, cells(found)[5]) == ("no worse than tolerated", "0 [0, 0]")
 
 
 def test_much_worse_blocks_and_names_the_metric(tmp_path: Path) -> None:
