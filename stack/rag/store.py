@@ -19,8 +19,10 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from stack.rag.hits import RetrievalError
 from stack.rag.sources.collection import Document
+from stack.service.sqlite import use_wal
 
 SCHEMA = 1
+SQLITE_BUSY_SECONDS = 10  # others may write
 _SETUP_LOCK = 7_239_461  # any number that no other program of the same database takes
 Origin = Literal["source", "caller"]
 Key = tuple[str, str]
@@ -244,7 +246,7 @@ def _engine(url: str) -> Engine:
         @sql.event.listens_for(engine, "connect")
         def _(connection, _record) -> None:
             connection.isolation_level = None  # transactions are begun by hand, see Store._transaction
-            connection.execute("PRAGMA journal_mode=WAL")
+            use_wal(connection, SQLITE_BUSY_SECONDS)
             connection.execute("PRAGMA synchronous=NORMAL")
 
     return engine
@@ -253,7 +255,7 @@ def _engine(url: str) -> Engine:
 def _connect_arguments(url: str) -> dict[str, object]:
     """How long to wait for a lock (SQLite), for a connection and for a statement (PostgreSQL)."""
     if make_url(url).get_backend_name() == "sqlite":
-        return {"timeout": 10}
+        return {"timeout": SQLITE_BUSY_SECONDS}
     return {"connect_timeout": 3, "options": "-c statement_timeout=30000"}
 
 

@@ -2,7 +2,6 @@
 
 import logging
 import sqlite3
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from stack.moderation.review.errors import QueueDown
+from stack.service.sqlite import use_wal
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _MIGRATION_LOCK = 0x6D6F6472  # a number of our own for PostgreSQL's advisory lock
@@ -89,7 +89,7 @@ def _sqlite(url: URL) -> Engine:
     def prepare(connection: sqlite3.Connection, _: Any) -> None:
         connection.isolation_level = None  # the driver begins no transactions of its own
         connection.execute(f"PRAGMA busy_timeout = {1000 * SQLITE_BUSY_SECONDS}")  # others may have the file open
-        _use_wal(connection)
+        use_wal(connection, SQLITE_BUSY_SECONDS)
         connection.execute("PRAGMA synchronous = FULL")  # a commit survives the loss of power too
         connection.execute("PRAGMA foreign_keys = ON")
 
@@ -98,19 +98,6 @@ def _sqlite(url: URL) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE")  # a transaction that reads first could not write later
 
     return engine
-
-
-def _use_wal(connection: sqlite3.Connection) -> None:
-    """The journal's mode is changed once per file; SQLite does not wait for other processes there, so this does."""
-    deadline = time.monotonic() + SQLITE_BUSY_SECONDS
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-            return
-        except sqlite3.OperationalError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)
 
 
 def _postgresql(url: URL) -> Engine:

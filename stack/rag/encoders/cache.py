@@ -17,6 +17,7 @@ import numpy as np
 
 from stack.rag.encoders.encoder import Encoded, Encoder, Role
 from stack.rag.hits import RetrievalError
+from stack.service.sqlite import use_wal
 
 Progress = Callable[[int, int], None]
 """Called with texts done and texts to do, those that were known left out."""
@@ -24,6 +25,7 @@ Progress = Callable[[int, int], None]
 FORMAT = 1
 DATABASE = "vectors.sqlite"
 _COMMIT = 256  # texts that a kill may cost
+_BUSY_SECONDS = 60  # others may write
 _TABLES = """
 CREATE TABLE IF NOT EXISTS pooled (
     encoder TEXT, role TEXT, text BLOB, vector BLOB NOT NULL, PRIMARY KEY (encoder, role, text)) WITHOUT ROWID;
@@ -50,7 +52,7 @@ class EmbeddingCache:
             (version,) = database.execute("PRAGMA user_version").fetchone()
             if version not in (0, FORMAT):
                 raise RetrievalError(f"{folder}: vectors in format {version}, expected {FORMAT}; remove the folder")
-            database.execute("PRAGMA journal_mode = WAL")
+            use_wal(database, _BUSY_SECONDS)
             database.executescript(_TABLES)
             database.execute(f"PRAGMA user_version = {FORMAT}")
 
@@ -145,7 +147,7 @@ class EmbeddingCache:
     @contextlib.contextmanager
     def _database(self) -> Iterator[sqlite3.Connection]:
         try:
-            database = sqlite3.connect(self._folder / DATABASE, timeout=60)
+            database = sqlite3.connect(self._folder / DATABASE, timeout=_BUSY_SECONDS)
             try:
                 yield database
             finally:
