@@ -5,6 +5,7 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from jinja2 import Environment, PackageLoader
 
 from stack.drift.config import DriftConfig
@@ -15,12 +16,12 @@ from stack.drift.traffic import Searches, read
 def look(config: DriftConfig, traffic: Path, reference: Searches | None) -> list[Looked]:
     """Every full window of a traffic log; without a `reference` the log's first searches are it.
 
-    Raises OSError, and ValueError: too few searches.
+    Searches of the reference are in no window. Raises OSError, and ValueError: too few searches.
     """
     searches = read(traffic, config.collection)
     if reference is None:
-        wanted = config.reference.searches
-        reference, searches = searches[:wanted], searches[wanted:]
+        reference = searches[: config.reference.searches]
+    searches = searches[~np.isin(searches.at, reference.at)]  # what a monitor has collected is in its log as well
     if len(searches) < config.window.searches:
         raise ValueError(
             f"{traffic}: {len(searches)} searches are left to compare; a window has {config.window.searches}: log "

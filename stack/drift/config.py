@@ -14,7 +14,7 @@ ScoreDistance = Literal["wasserstein", "psi"]
 
 
 class Window(Settings):
-    searches: int = Field(300, ge=20, le=100_000)
+    searches: int = Field(300, ge=20, le=2_500)
     """Searches that are compared at a time; each search is in one window."""
 
 
@@ -22,7 +22,7 @@ class Reference(Settings):
     file: Path = Protected()
     """The pinned reference: searches from a time when all was well. Made from the first ones where it is missing.
     Relative to this file."""
-    searches: int = Field(1200, ge=40, le=1_000_000)
+    searches: int = Field(1200, ge=40, le=5_000)
     """How many make a reference that is collected. Windows are compared with what is left of it when as many as make a
     window are taken out, so it must hold two of them."""
     rolling_windows: int = Field(4, ge=1, le=1000)
@@ -99,4 +99,15 @@ class DriftConfig(Settings):
                 f"reference.searches: {self.reference.searches} cannot carry windows of {self.window.searches}: "
                 "at least twice as many are needed"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _draws_show_the_share(self) -> "DriftConfig":
+        for name, detector in self.detectors.items():
+            share = detector.threshold.share
+            if detector.threshold.kind == "null" and (self.draws + 1) * (1 - share) < 1 - 1e-9:
+                raise ValueError(
+                    f"draws: {self.draws} windows cannot show what a share of {share:g} stays below ({name}); at least "
+                    f"{round(1 / (1 - share)) - 1} are needed"
+                )
         return self

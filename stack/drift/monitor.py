@@ -1,5 +1,8 @@
 """Compares each window of searches with a pinned and a rolling reference."""
 
+import os
+import zipfile
+import zlib
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
@@ -13,6 +16,8 @@ from stack.drift.distances import SCORES, VECTORS, Distance
 from stack.drift.null import Null, resample
 from stack.drift.traffic import Searches
 
+MOST_SEARCHES = 5_000
+"""Of a reference: a distance of vectors takes some matrices of so many rows and columns (200 MB each)."""
 Which = Literal["pinned", "rolling"]
 
 
@@ -57,21 +62,39 @@ class Reference:
     """Searches from a time when all was well, and how far apart windows of them are by chance."""
 
     def __init__(self, searches: Searches, config: DriftConfig) -> None:
-        """Raises ValueError: too few searches for the windows of this configuration."""
+        """Raises ValueError: too few searches for the windows of this configuration, or too many."""
         self.searches = searches
         self._config = config
-        self._compared = len(searches) - config.window.searches
-        if self._compared < config.window.searches:
+        window = config.window.searches
+        if len(searches) < 2 * window:
             raise ValueError(
-                f"the reference has {len(searches)} searches; windows of {config.window.searches} need at least twice "
-                "as many: collect more, or make the windows smaller"
+                f"the reference has {len(searches)} searches; windows of {window} need at least twice as many: collect "
+                "more, or make the windows smaller"
             )
+        if len(searches) > MOST_SEARCHES:
+            raise ValueError(
+                f"the reference has {len(searches):,} searches; {MOST_SEARCHES:,} are the most: thin it out"
+            )
+        left = len(searches) - window
+        self.compared: dict[Which, int] = {
+            "pinned": left,
+            "rolling": min(left, config.reference.rolling_windows * window),
+        }
+        """How many searches a window is compared with; a distance depends on it."""
 
-    def null(self, detector: Detector) -> Null:
-        """Distances without drift, of windows against as many searches as are left."""
-        values = values_of(self.searches, detector)
-        window = self._config.window.searches
-        return resample(values, window, distance_of(detector), self._config.draws, self._compared)
+    def nulls(self, detector: Detector) -> dict[Which, Null]:
+        """Distances without drift, of windows against as many searches as they are compared with."""
+        by_size = {
+            size: resample(
+                values_of(self.searches, detector),
+                self._config.window.searches,
+                distance_of(detector),
+                self._config.draws,
+                size,
+            )
+            for size in set(self.compared.values())
+        }
+        return {which: by_size[size] for which, size in self.compared.items()}
 
 
 def values_of(searches: Searches, detector: Detector) -> np.ndarray:
@@ -91,8 +114,8 @@ class Monitor:
     def __init__(self, config: DriftConfig, reference: Reference) -> None:
         self._config = config
         self.reference = reference
-        self._pinned = self._sampled(reference.searches)
-        self.nulls = {name: reference.null(detector) for name, detector in config.detectors.items()}
+        self._pinned = self._sampled(reference.searches, "pinned")
+        self.nulls = {name: reference.nulls(detector) for name, detector in config.detectors.items()}
         self._waiting: list[Searches] = []
         self._rolling: deque[Searches] = deque(maxlen=config.reference.rolling_windows)
         self._in_a_row: dict[tuple[str, Which], int] = {}
@@ -111,7 +134,7 @@ class Monitor:
         self._windows += 1
         compared = [self._compare(name, "pinned", self._pinned, window) for name in self._config.detectors]
         if len(self._rolling) == self._rolling.maxlen:
-            before = self._sampled(joined(list(self._rolling)))
+            before = self._sampled(joined(list(self._rolling)), "rolling")
             compared += [self._compare(name, "rolling", before, window) for name in self._config.detectors]
         self._rolling.append(window)
         return Looked(
@@ -124,7 +147,7 @@ class Monitor:
         )
 
     def _compare(self, name: str, which: Which, before: Searches, window: Searches) -> Compared:
-        detector, null = self._config.detectors[name], self.nulls[name]
+        detector, null = self._config.detectors[name], self.nulls[name][which]
         threshold = detector.threshold
         distance = distance_of(detector)(values_of(before, detector), values_of(window, detector))
         if threshold.kind == "fixed":
@@ -138,9 +161,9 @@ class Monitor:
         drift = row >= self._config.consecutive
         return Compared(name, which, distance, null.middle, limit, null.p_value(distance), beyond, row, drift)
 
-    def _sampled(self, before: Searches) -> Searches:
+    def _sampled(self, before: Searches, which: Which) -> Searches:
         """As many as the null was measured against, the same rows each time."""
-        most = len(self.reference.searches) - self._config.window.searches
+        most = self.reference.compared[which]
         return before[np.sort(np.random.default_rng(0).permutation(len(before))[:most])]
 
 
@@ -151,18 +174,29 @@ def joined(parts: list[Searches]) -> Searches:
 
 
 def save(searches: Searches, path: Path) -> None:
-    """Keep a reference."""
+    """Keep a reference; the file is there as a whole or not at all. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
+    unfinished = path.with_name(f"{path.name}.part")
+    with unfinished.open("wb") as file:
         np.savez_compressed(file, **vars(searches))
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.replace(path)
 
 
 def load(path: Path) -> Searches:
     """A reference that was kept. Raises OSError, and ValueError where it is none."""
     try:
         with np.load(path) as arrays:
-            return Searches(**{field.name: arrays[field.name] for field in fields(Searches)})
-    except (KeyError, EOFError) as problem:
-        raise ValueError(
-            f"{path}: no reference of the drift monitor ({problem}); remove it to collect a new one"
-        ) from problem
+            found = Searches(**{field.name: arrays[field.name] for field in fields(Searches)})
+    except (KeyError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as problem:
+        raise _no_reference(path, str(problem)) from problem
+    if found.vectors.ndim != 2 or {len(column) for column in vars(found).values()} != {len(found)}:
+        raise _no_reference(path, "its columns are of different lengths")
+    if not all(np.isfinite(column).all() for column in vars(found).values()):
+        raise _no_reference(path, "it has numbers that are not finite")
+    return found
+
+
+def _no_reference(path: Path, why: str) -> ValueError:
+    return ValueError(f"{path}: no reference of the drift monitor ({why}); remove it to collect a new one")

@@ -2,6 +2,10 @@
 
 A fixed threshold alarms for ever or never: what chance makes of a distance depends on the size of the window and of
 the reference. So each distance gets its own null: windows drawn from the reference are measured against the rest.
+
+Single searches are drawn, as if any order of them were as likely. Traffic with a time of day is not like that: a window
+of one hour differs from a mixture of all hours without any drift, and it takes a `least_effect` larger than the day's
+own changes, or a reference for each part of the day.
 """
 
 from dataclasses import dataclass

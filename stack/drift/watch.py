@@ -6,7 +6,7 @@ from pathlib import Path
 
 from stack.drift.config import DriftConfig
 from stack.drift.monitor import Looked, Monitor, Reference, joined, load, save
-from stack.drift.traffic import Log, Searches
+from stack.drift.traffic import Log, Parser, Searches
 from stack.service.background import Background
 from stack.settings import ConfigError
 from stack.telemetry.metrics import DriftMetrics
@@ -25,13 +25,17 @@ class Watch:
         self._config = config
         self._metrics = metrics
         self._file = folder / config.reference.file
-        self._log = Log(folder / config.traffic, config.collection)
         self._collected: list[Searches] = []
         self._monitor: Monitor | None = None
+        self._failure: str | None = None
         self.background = Background("drift", self.look, config.every_seconds, _NICENESS)
         self._reference = self._stored()
+        dimensions = self._reference.searches.dimensions if self._reference is not None else None
+        self._parser = Parser(config.collection, dimensions)
+        self._log = Log(folder / config.traffic, self._parser)
         if self._reference is not None:
             self._log.skip()  # an alarm about yesterday must not come again with every start
+        self._searches = metrics.searches.labels(config.collection)  # there, and 0, before the first one comes
         self.looked: deque[Looked] = deque(maxlen=KEPT)
 
     def _stored(self) -> Reference | None:
@@ -45,23 +49,37 @@ class Watch:
     @property
     def measuring(self) -> list[str]:
         """Why it is not ready. Without a reference it is: to collect one may take days."""
+        if self._failure is not None:
+            return [f"the last look at the traffic failed: {self._failure}"]
         if self._reference is None or self._monitor is not None:
             return []
         return ["measuring how far windows of the reference are apart by chance"]
 
     @property
     def reasons(self) -> list[str]:
-        """Why nothing is compared yet."""
+        """Why nothing is compared."""
         if self._reference is None:
             there = sum(map(len, self._collected))
-            return [f"collecting the reference: {there:,} of {self._config.reference.searches:,} searches"]
+            collecting = f"collecting the reference: {there:,} of {self._config.reference.searches:,} searches"
+            return [collecting, *self.measuring]
         return self.measuring
 
     def look(self) -> None:
         """Take what is new in the traffic log."""
+        try:
+            self._look()
+        except Exception as problem:  # whatever it is, the metrics must not go on saying that all is well
+            self._failure = f"{type(problem).__name__}: {problem}"
+            self._metrics.failures.inc()
+            raise
+        self._failure = None
+
+    def _look(self) -> None:
+        refused = self._parser.refused
         new = self._log.new()
+        self._metrics.refused.inc(self._parser.refused - refused)
         if new is not None:
-            self._metrics.searches.inc(len(new))
+            self._searches.inc(len(new))
             new = self._collect(new) if self._reference is None else new
         if self._reference is not None and self._monitor is None:
             self._monitor = Monitor(self._config, self._reference)
@@ -73,14 +91,13 @@ class Watch:
 
     def _collect(self, new: Searches) -> Searches | None:
         """What is left when the reference is full, else None."""
-        self._collected.append(new)
-        together = joined(self._collected)
+        together = joined([*self._collected, new])
+        self._collected = [together]
         wanted = self._config.reference.searches
         if len(together) < wanted:
-            self._collected = [together]
             return None
+        save(together[:wanted], self._file)  # first: what is not kept would be another one after the next start
         self._reference = Reference(together[:wanted], self._config)
-        save(together[:wanted], self._file)
         self._collected = []
         return together[wanted:]
 
@@ -90,6 +107,9 @@ class Watch:
         metrics.windows.inc()
         metrics.window_end.set(looked.ended)
         metrics.no_answer.set(looked.no_answer)
+        if len(self.looked) >= self._config.consecutive:
+            last = list(self.looked)[-self._config.consecutive :]
+            metrics.no_answer_lasting.set(min(one.no_answer for one in last))
         for one in looked.compared:
             labels = (one.detector, one.reference)
             metrics.distance.labels(*labels).set(one.distance)

@@ -16,8 +16,6 @@ from service_process import ServiceProcess
 from stack.drift.monitor import load
 from stack.drift.traffic import read
 
-sys.path.append(str(ROOT / "tests/unit"))
-
 StartDrift = Callable[..., "Drift"]
 
 

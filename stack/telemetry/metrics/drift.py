@@ -1,5 +1,7 @@
 """The drift monitor's metrics. Detectors come from the configuration; reference is pinned or rolling."""
 
+import math
+
 from stack.telemetry.metrics.registry import ServiceMetrics
 
 
@@ -13,7 +15,13 @@ class DriftMetrics(ServiceMetrics):
         self.request_seconds = self._histogram(
             "drift_request_seconds", "From the request's head to the end of its answer.", ["route"]
         )
-        self.searches = self._counter("drift_searches_total", "Searches read from the traffic log.")
+        self.searches = self._counter(
+            "drift_searches_total", "Searches read from the traffic log that can be compared.", ["collection"]
+        )
+        self.refused = self._counter(
+            "drift_lines_refused_total", "Lines of the traffic log that cannot: no vector, or one of another model."
+        )
+        self.failures = self._counter("drift_failures_total", "Looks at the traffic log that failed.")
         self.windows = self._counter("drift_windows_total", "Windows compared.")
         self.window_end = self._gauge(
             "drift_last_window_timestamp_seconds", "When the last search of the last window ended."
@@ -32,3 +40,8 @@ class DriftMetrics(ServiceMetrics):
         self.no_answer = self._gauge(
             "drift_no_answer_ratio", "Share of the last window's searches that found no evidence."
         )
+        self.no_answer_lasting = self._gauge(
+            "drift_no_answer_lasting_ratio", "The least of that share in as many windows as drift must last for."
+        )
+        for unknown in (self.window_end, self.no_answer, self.no_answer_lasting):
+            unknown.set(math.nan)  # before the first window: no value, neither a good nor a bad one
