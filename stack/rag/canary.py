@@ -1,6 +1,7 @@
 """Questions with known answers, asked of each collection again and again: a sign of quality that needs no labels."""
 
 import logging
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,16 +31,19 @@ class CanaryWatch:
         self._questions = [*settings.questions, *(_read(folder / settings.file) if settings.file else ())]
         self._who = Identity(settings.tenant, frozenset(settings.groups))
         self._gauge = metrics.canary_found
-        self.background = Background("canary", self._work, settings.every_seconds)
+        self.background = Background("canary", self.ask, settings.every_seconds)
 
-    def _work(self) -> None:
+    def ask(self) -> None:
+        """A round, told in the metrics."""
+        found = dict.fromkeys(STAGES, math.nan)  # a round that fails has no value, and not that of the one before
         try:
-            for stage, ratio in self.round().items():
-                self._gauge.labels(self._live.name, stage).set(ratio)
+            found = self.round()
         except ServiceError:
             pass  # the collection cannot be searched now, which other metrics tell
         except (RetrievalError, AccessViolation) as problem:
             log.error("canary failed", extra={"collection": self._live.name, "problem": str(problem)})
+        for stage, ratio in found.items():
+            self._gauge.labels(self._live.name, stage).set(ratio)
 
     def round(self) -> dict[str, float]:
         """Share of the questions whose document each stage has among its first. Raises NotReady, RetrievalError."""

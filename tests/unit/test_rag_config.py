@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from rag_library import parsed, rag_config
 
+from stack.rag import sources
 from stack.rag.config import RagConfig
 from stack.settings import ConfigError, load, protected_paths
 
@@ -30,6 +31,17 @@ def test_the_healthy_configuration_is_valid_and_checks_all_manifests() -> None:
         assert set(collection.manifest_checks.model_dump().values()) == {"refuse"}, name
     assert not config.telemetry.prompts_in_logs
     assert config.audit.file is None
+
+
+def test_every_document_of_the_healthy_canary_is_there() -> None:
+    folder = ROOT / "stack/config"
+    config = load(folder / "rag.yaml", RagConfig)
+    watched = {name: one for name, one in config.collections.items() if one.canary is not None}
+    assert watched
+    for name, collection in watched.items():
+        source = sources.load(collection.source, folder / config.storage.data, folder / config.storage.manuals)
+        there = {document.id for document in source.documents}
+        assert {one.document for one in collection.canary.questions} <= there, name
 
 
 def test_what_a_learner_may_not_change() -> None:

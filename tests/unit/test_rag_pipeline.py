@@ -1,5 +1,6 @@
 """One search: which stages run, what each is given, and what their signs of quality say."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -200,6 +201,25 @@ def test_a_canary_tells_which_stage_finds_its_documents(tmp_path: Path) -> None:
     lib.open(*ALL)
     assert canary(lib).round() == {"sparse": 0.5, "dense": 0.5, "fused": 0.5, "final": 0.5}
     assert lib.sample("rag_results_count") == 0  # callers' metrics are about callers' queries
+
+
+def test_a_canary_round_that_fails_has_no_value(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bug: the gauge kept that of the round before, and looked like health."""
+    lib = library(tmp_path)
+    lib.open(*ALL)
+    watch, rounds = canary(lib), iter([{"final": 0.5}])
+
+    def one() -> dict[str, float]:
+        for found in rounds:
+            return found
+        raise RetrievalError("the index is gone")
+
+    monkeypatch.setattr(watch, "round", one)
+    labels = {"collection": lib.live.name, "stage": "final"}
+    for expected in (0.5, math.nan):
+        watch.ask()
+        found = lib.metrics.registry.get_sample_value("rag_canary_found_ratio", labels)
+        assert found == pytest.approx(expected, nan_ok=True)
 
 
 def test_a_canary_sees_what_its_tenant_sees(tmp_path: Path) -> None:
