@@ -4,8 +4,9 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
+Failure = Literal["stack", "judge", "way"]
 T = TypeVar("T")
 
 
@@ -38,6 +39,10 @@ class Row:
     scores: dict[str, float]
     seconds: float
     error: str | None = None
+    failed: Failure | None = None
+    """What failed: the stack, a judging model, or the way to the stack, which says nothing about a release."""
+    refusals: int = 0
+    """How often the stack said "not now" before it answered."""
 
 
 def chosen(items: Iterable[T], most: int, name: Any = str) -> list[T]:

@@ -35,7 +35,10 @@ def reading_routes(service: RagService) -> APIRouter:
         """The best passages for a query among the documents that the caller may see."""
         serving, found = await service.search(request.collection, request.query, request.limit, who)
         return SearchAnswer(
-            collection=request.collection, index=version_of(serving), results=_results(found, request.stages)
+            collection=request.collection,
+            index=version_of(serving),
+            evidence=found.evidence,
+            results=_results(found, request.stages),
         )
 
     @router.get("/v1/collections", responses=responses(NoIdentity))

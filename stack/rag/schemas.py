@@ -109,6 +109,8 @@ class IndexVersion(BaseModel):
 class SearchAnswer(BaseModel):
     collection: str
     index: IndexVersion
+    evidence: bool
+    """Whether something was found that counts (`no_evidence_below`); where not, an answer is refused."""
     results: list[Result]
 
 

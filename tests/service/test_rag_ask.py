@@ -163,7 +163,9 @@ def test_what_is_not_near_enough_is_no_evidence(start_rag: StartRag, engine: Fak
     rag = start_rag(collections={"books": {"query": {"no_evidence_below": 0.5}}})
     rag.write({"id": "cats", "text": "The two cats are called Comma and Full Stop.", "tenant": "*"})
     rag.build("blue")
+    assert rag.search("what are the two cats called").json()["evidence"] is True
     assert rag.ask("what are the two cats called").json()["citations"]
+    assert rag.search("exchange rate of the yen").json()["evidence"] is False
     assert rag.ask("exchange rate of the yen").json()["citations"] == []
     assert len(engine.bodies) == 1
 
