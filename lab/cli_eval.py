@@ -60,9 +60,13 @@ def run(
 ) -> None:  # fmt: skip
     """Start the release, run the suites, compare with the baseline, and say whether it may ship."""
     from lab import evaluation  # takes a second: not for --help
+    from stack.evals import baseline
 
     mode = _mode(quick)
     suites = load_suites(suite)
+    if not suite and (lost := baseline.without_suite(suites)):
+        fail(f"there is a baseline of {', '.join(lost)}, and no such suite: what it looked after would pass unseen; "
+             "remove the baseline with it", USAGE)  # fmt: skip
     with exclusive("evaluate"), progress(as_json) as tell:
         doctor.require_setup()
         release = evaluation.release(suites, change or (), label)
@@ -209,8 +213,11 @@ def _show(results: "Results", verdicts: "list[Verdict]", as_json: bool) -> None:
         emit(evaluation.as_dict(results, verdicts))
     else:
         console.print(report.table(verdicts))
-        for note in report.notes(verdicts):
+        for problem in (verdict.problem for verdict in verdicts if verdict.problem):
+            console.print(f"  [bold red]{problem}[/]", highlight=False)
+        for note in report.notes(results.manifest(), verdicts):
             console.print(f"  {note}", highlight=False)
         console.print(f"\n[bold]{report.sentence(verdicts)}[/]")
         console.print(f"Reports: {results.folder}/report.html, report.md, junit.xml")
-    raise typer.Exit(FAIL if report.outcome_of(verdicts) == "block" else PASS)
+    outcome = report.outcome_of(verdicts)
+    raise typer.Exit({"block": FAIL, "unjudged": CANNOT_JUDGE}.get(outcome, PASS))

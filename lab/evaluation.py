@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,11 @@ from lab.calibrate import machine
 from lab.code import code_digest
 from lab.drill import Configs, Progress
 from lab.paths import CACHE, ROOT, RUNS
-from lab.run import Run, RunError, new_id
+from lab.run import Ports, Run, RunError, new_id
 from lab.scenario import SERVICES
 from stack.evals import baseline, report
 from stack.evals import run as suites_run
-from stack.evals.errors import NotComparable
+from stack.evals.errors import NotComparable, ResultsError
 from stack.evals.gate import Verdict, judge_suite
 from stack.evals.results import MANIFEST, Identity, Manifest, Results
 from stack.evals.stack_client import Addresses, JudgeEndpoint, Places
@@ -60,12 +60,13 @@ def release(
     changed = [*map(_change, changes), *patches]
     for patch in changed:
         _refuse_unseen("service", patch, configs)
+        _refuse_discarded(patch, workspace.places(configs, Ports(0)))
         configs = {name: workspace.merge_patch(config, patch.get(name, {})) for name, config in configs.items()}
     if "rag" in configs:
         asked = {collection for suite in suites for collection in suite.suite.collections}
         for patch in changed:
-            _refuse_unseen("collection", patch.get("rag", {}).get("collections", {}), asked)
-        unasked = {name: None for name in configs["rag"].get("collections", {}) if name not in asked}
+            _refuse_unseen("collection", patch.get("rag", {}).get("collections") or {}, asked)
+        unasked = {name: None for name in (configs["rag"].get("collections") or {}) if name not in asked}
         configs["rag"] = workspace.merge_patch(configs["rag"], {"collections": unasked})
     return Release(configs, label)
 
@@ -75,6 +76,17 @@ def _refuse_unseen(kind: str, changed: Iterable[str], seen: Iterable[str]) -> No
         told = ", ".join(sorted(seen)) or "none"
         problem = f"{unseen[0]}: no suite of this run asks this {kind}, so its change would not be seen; asked: {told}"
         raise ConfigError("change", [problem])
+
+
+def _refuse_discarded(patch: Mapping[str, Any], places: Mapping[str, Any], path: str = "") -> None:
+    """Addresses and files are the run's own, whatever a change says of them."""
+    for key in patch.keys() & places.keys():
+        here, there = patch[key], places[key]
+        if isinstance(here, Mapping) and isinstance(there, Mapping):
+            _refuse_discarded(here, there, f"{path}{key}.")
+        elif here is not None or not isinstance(there, Mapping):
+            problem = f"{path}{key}: each run sets it for itself, so its change would not be seen; leave it out"
+            raise ConfigError("change", [problem])
 
 
 def _change(path: Path) -> Mapping[str, Any]:
@@ -109,16 +121,16 @@ def _weights(configs: Configs) -> str:
 
 
 def _paths(config: Any) -> Iterator[Path]:
-    """Files and folders of models that a configuration names."""
+    """Files and folders of models that a configuration names, which count from its folder."""
     if isinstance(config, Mapping):
         for value in config.values():
             yield from _paths(value)
     elif isinstance(config, list | tuple):
         for value in config:
             yield from _paths(value)
-    elif isinstance(config, str) and config.startswith(workspace.UPWARDS):
-        path = ROOT / config.removeprefix(workspace.UPWARDS)
-        if path.suffix in MODEL_FILES or "models" in path.parts:
+    elif isinstance(config, str) and "\n" not in config:
+        path = (workspace.DEFAULTS / config).resolve()
+        if path.suffix in MODEL_FILES or "models" in Path(config).parts:
             yield path
 
 
@@ -131,6 +143,7 @@ def evaluate(
     Without `against_baseline` nothing is compared: the run becomes the baseline. Raises ConfigError, RunError,
     NoBaseline, ResultsError, RetrievalError.
     """
+    suites_run.check(suites)
     baselines = {suite.name: baseline.read(suite, mode) for suite in suites} if against_baseline else {}
     manifest = Manifest(
         1, new_id(), mode, {suite.name: suite.hash for suite in suites}, identity(of),
@@ -148,17 +161,23 @@ def evaluate(
             if against_baseline and suite.suite.judge and _complains(suite, results, baselines[suite.name]):
                 _judge_again(suite, mode, addresses, results, before, progress)
     verdicts = [verdict(suite, results, baselines[suite.name]) for suite in suites] if against_baseline else []
-    results.finish()
     if verdicts:
         report.write_all(results.folder, results.manifest(), verdicts)
+    if not any(one.problem for one in verdicts):  # else it goes on, once what was in the way is mended
+        results.finish()
     return results, verdicts
 
 
 def verdict(suite: Named, results: Results, compared: baseline.Baseline) -> Verdict:
-    """What the gate says of a suite of a run that has all its rows, further rounds of judging included.
+    """What the gate says of a suite of a run; where it cannot be judged, why. Raises ResultsError."""
+    try:
+        return _verdict(suite, results, compared)
+    except NotComparable as problem:
+        return Verdict(suite.name, suite.suite.about, (), problem=str(problem))
 
-    Raises NotComparable and ResultsError.
-    """
+
+def _verdict(suite: Named, results: Results, compared: baseline.Baseline) -> Verdict:
+    """Of a run that has all its rows, further rounds of judging included. Raises NotComparable and ResultsError."""
     manifest = results.manifest()
     if manifest.suites.get(suite.name) != suite.hash:
         raise NotComparable(f"{suite.name}: the suite has changed since the run was made; run it again")
@@ -172,7 +191,10 @@ def verdict(suite: Named, results: Results, compared: baseline.Baseline) -> Verd
 
 def _complains(suite: Named, results: Results, compared: baseline.Baseline) -> bool:
     """Whether a judge that may be trusted finds the release worse: that is seen again, or it does not block."""
-    first = judge_suite(suite, results.manifest().mode, results.rows(suite.name), compared)
+    try:
+        first = judge_suite(suite, results.manifest().mode, results.rows(suite.name), compared)
+    except NotComparable:
+        return False  # the verdict tells
     return first.complaint and first.trust is not None and first.trust.enough
 
 
@@ -221,10 +243,11 @@ def deployed(
             if "guard" in tasks:
                 without_moderation = cut_off.enter_context(_cut_off(run, "gateway", _without_moderation(), progress))
             keys = json.loads((run.folder / "keys/keys.json").read_text())
+            served = of.configs["llm"]["model"]["served_name"] if "llm" in services else ""
             yield Addresses(
                 run.gateway_url,
                 keys[TENANT],
-                judge=judge or JudgeEndpoint(f"http://127.0.0.1:{run.ports.llm}"),
+                judge=judge or JudgeEndpoint(f"http://127.0.0.1:{run.ports.llm}", served, own=True),
                 moderation_without_judge=without_judge,
                 gateway_without_moderation=without_moderation,
             )
@@ -285,9 +308,13 @@ def _free_port() -> int:
 
 
 def finished_runs() -> list[Results]:
-    """The runs that came to their end, oldest first."""
-    found = [Results(path.parent) for path in sorted(EVALUATIONS.glob("*/run.json"))]
-    return [results for results in found if results.manifest().finished is not None]
+    """The runs that came to their end, oldest first; damaged ones are left out."""
+    found = []
+    for path in sorted(EVALUATIONS.glob("*/run.json")):
+        with suppress(ResultsError):
+            if (results := Results(path.parent)).manifest().finished is not None:
+                found.append(results)
+    return found
 
 
 def as_dict(results: Results, verdicts: Sequence[Verdict]) -> dict[str, Any]:

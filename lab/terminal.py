@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from functools import wraps
 from typing import Annotated, Any, NoReturn
 
+import click
 import typer
 from rich.console import Console
 
@@ -48,6 +49,11 @@ def guarded(failure: int = FAIL) -> Callable[[Callable[..., None]], Callable[...
                 fail(str(problem), USAGE if isinstance(problem, ConfigError | report.WrongAnswer) else failure)
             except KeyboardInterrupt:
                 fail("interrupted", INTERRUPTED)
+            except (typer.Exit, typer.Abort, click.ClickException):
+                raise
+            except Exception:  # a fault of ours: never an exit code that means something else
+                errors.print_exception()
+                raise typer.Exit(failure) from None
 
         return wrapped
 

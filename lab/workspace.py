@@ -4,7 +4,7 @@ import difflib
 import hashlib
 import json
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,15 +52,21 @@ def broken(scenario: Scenario) -> dict[str, dict[str, Any]]:
 
 def placed(configs: Mapping[str, dict[str, Any]], ports: Ports) -> dict[str, dict[str, Any]]:
     """`configs` with the addresses and paths of one run: what a learner may not touch."""
+    there = places(configs, ports)
+    return {name: merge_patch(_absolute(config), there[name]) for name, config in configs.items()}
+
+
+def places(services: Collection[str], ports: Ports) -> dict[str, dict[str, Any]]:
+    """Addresses and paths of one run of `services`, by service: merge patches that come after everything else."""
     engine = {"base_url": _url(ports.llm), "ready_url": _url(ports.ready, "/readyz")}
-    places: dict[str, dict[str, Any]] = {
+    return {
         "llm": {"listen": {"port": ports.llm, "ready_port": ports.ready}},
         "rag": {
             "listen": {"port": ports.rag},
             "storage": {"indexes": "../rag"},
             "answerer": engine,
             "audit": {"file": "../audit/answers.jsonl"},
-            "traffic": {"file": "../traffic/searches.jsonl"} if "drift" in configs else None,  # else nobody reads it
+            "traffic": {"file": "../traffic/searches.jsonl"} if "drift" in services else None,  # else nobody reads it
         },
         "moderation": {
             "listen": {"port": ports.moderation},
@@ -82,7 +88,6 @@ def placed(configs: Mapping[str, dict[str, Any]], ports: Ports) -> dict[str, dic
             "audit": {"file": "../audit/prompts.jsonl"},
         },
     }
-    return {name: merge_patch(_absolute(config), places[name]) for name, config in configs.items()}
 
 
 def _absolute(config: Any) -> Any:

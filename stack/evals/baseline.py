@@ -3,7 +3,8 @@ compares them."""
 
 import gzip
 import json
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from stack.evals.suite import Mode, Named
 from stack.evals.tasks.preference import SEEN
 
 BASELINES = Path(__file__).parent / "baselines"
+SCHEMA = 2
 DIGITS = 5
 
 
@@ -30,7 +32,6 @@ class Baseline:
     """Unix seconds."""
     scores: dict[str, dict[str, float]]
     """By example; a failed one has none."""
-    slices: dict[str, list[str]]
     answers: dict[str, str]
 
 
@@ -38,9 +39,8 @@ def make(suite: Named, mode: Mode, identity: Mapping[str, str], machine: str, ma
          rows: Mapping[str, Row]) -> Baseline:  # fmt: skip
     """The baseline that a finished run's rows are."""
     return Baseline(
-        1, suite.name, suite.hash, mode, dict(identity), machine, made,
+        SCHEMA, suite.name, suite.hash, mode, dict(identity), machine, made,
         {name: {score: round(value, DIGITS) for score, value in row.scores.items()} for name, row in rows.items()},
-        {name: list(row.slices) for name, row in rows.items()},
         {name: row.output["text"] for name, row in rows.items() if SEEN in row.slices and row.error is None},
     )  # fmt: skip
 
@@ -62,10 +62,18 @@ def read(suite: Named, mode: Mode, folder: Path = BASELINES) -> Baseline:
         baseline = Baseline(**json.loads(gzip.decompress(path.read_bytes())))
     except FileNotFoundError:
         raise NoBaseline(f"{suite.name}: no baseline at {path}; {remedy}") from None
-    except (OSError, ValueError, TypeError, EOFError) as problem:
+    except (OSError, ValueError, TypeError, EOFError, zlib.error) as problem:
         raise NoBaseline(f"{suite.name}: {path} is damaged ({problem}); {remedy}") from problem
+    if baseline.schema != SCHEMA:
+        raise NoBaseline(f"{suite.name}: {path} has version {baseline.schema}, this program needs {SCHEMA}; {remedy}")
     if baseline.suite_hash != suite.hash:
         raise NoBaseline(f"{suite.name}: the suite has changed since its baseline was made; {remedy}")
     if mode == "full" and baseline.mode == "quick":
         raise NoBaseline(f"{suite.name}: the baseline has the quick examples only; {remedy}")
     return baseline
+
+
+def without_suite(suites: Iterable[Named], folder: Path = BASELINES) -> list[str]:
+    """Baselines whose suite is not among `suites`: what it looked after would not be looked at any more."""
+    there = {path.name.removesuffix(".json.gz") for path in folder.glob("*.json.gz")}
+    return sorted(there - {suite.name for suite in suites})

@@ -1,12 +1,13 @@
 """Whether a release may ship: every metric against the baseline, example by example, with its interval.
 
 A metric blocks only where the whole confidence interval of its change lies beyond its tolerance: a release is not
-stopped for what may be chance. Nothing passes for want of evidence: without a baseline there is no verdict.
+stopped for what may be chance. Nothing passes for want of evidence: what cannot be compared is not judged, and does not
+ship.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -16,13 +17,15 @@ from stack.evals.example import Row
 from stack.evals.judge import Choice, at_equal_length, kappa
 from stack.evals.statistics import AGGREGATES, Interval, paired, smallest_effect
 from stack.evals.suite import Metric, Mode, Named
-from stack.evals.tasks import task_of
+from stack.evals.tasks import AT_ONCE, task_of
 from stack.evals.tasks.preference import KNOWN, SEEN
 
-Outcome = Literal["pass", "warn", "block"]
+Outcome = Literal["pass", "warn", "unjudged", "block"]
 COVERAGE = "coverage"
 COVERAGE_TOLERANCE = 0.01
 """Share of the examples that may fail by more than in the baseline."""
+REFUSED_NOW = Metric(score=AT_ONCE, tolerance=0.02)
+"""Share of the examples that are answered at the first time of asking; the suites ask again, and users may not."""
 
 
 @dataclass(frozen=True)
@@ -70,11 +73,15 @@ class Verdict:
     trust: Trust | None = None
     errors: tuple[str, ...] = ()
     """The first failures of examples."""
+    compared_with: str = ""
+    """The machine that the baseline was made on."""
+    problem: str | None = None
+    """Why it is not judged."""
 
     @property
     def outcome(self) -> Outcome:
         """The worst of its findings."""
-        return worst(finding.outcome for finding in self.findings)
+        return "unjudged" if self.problem else worst(finding.outcome for finding in self.findings)
 
     @property
     def complaint(self) -> bool:
@@ -84,7 +91,7 @@ class Verdict:
 
 def worst(outcomes: Iterable[Outcome]) -> Outcome:
     """What comes of all together; pass where there are none."""
-    return max(outcomes, key=("pass", "warn", "block").index, default="pass")
+    return max(outcomes, key=get_args(Outcome).index, default="pass")
 
 
 def judge_suite(
@@ -101,23 +108,30 @@ def judge_suite(
         raise NotComparable(
             f"{suite.name}: {len(lost)} examples of the baseline were not asked, the first is {lost[0]}"
         )
+    _same_answers(suite, rows, baseline)
     trust = _trust(suite, rows)
+    names = [name for name in names if rows[name].failed != "judge"]  # which is not the release's fault
     findings = [_coverage(suite, rows, baseline, names)]
-    findings += [
-        _finding(suite, named, metric, part, rows, baseline, names, trust, confirmed)
-        for name, metric in suite.suite.metrics.items()
-        for named, part in _parts(suite, name, metric)
-    ]
-    errors = tuple(f"{name}: {rows[name].error}" for name in names if rows[name].error)[:3]
-    return Verdict(suite.name, suite.suite.about, tuple(findings), trust, errors)
+    for name, metric in {"at once": REFUSED_NOW, **suite.suite.metrics}.items():
+        for named, part in _parts(suite, name, metric):
+            findings += _findings(suite, named, metric, part, rows, baseline, names, trust, confirmed)
+    errors = tuple(f"{name}: {row.error}" for name, row in sorted(rows.items()) if row.error)[:3]
+    return Verdict(suite.name, suite.suite.about, tuple(findings), trust, errors, baseline.machine)
+
+
+def _same_answers(suite: Named, rows: Mapping[str, Row], baseline: Baseline) -> None:
+    """What a judge compared must be the answers of this baseline. Raises NotComparable."""
+    for name, before in baseline.answers.items():
+        if name in rows and rows[name].error is None and rows[name].output["other"] != before:
+            raise NotComparable(
+                f"{suite.name}: the answers of {name} were compared with those of another baseline; run it again"
+            )
 
 
 def _coverage(suite: Named, rows: Mapping[str, Row], baseline: Baseline, names: Sequence[str]) -> Finding:
     now = np.array([float(rows[name].error is None) for name in names])
     before = np.array([float(bool(baseline.scores[name])) for name in names])
-    # A judge that gives no verdict is not the release's fault.
-    tier = "judged" if suite.suite.judge else "deterministic"
-    metric = Metric(score="answered", tolerance=COVERAGE_TOLERANCE, tier=tier)
+    metric = Metric(score="answered", tolerance=COVERAGE_TOLERANCE)
     return _compared(suite, COVERAGE, metric, now, before, np.full(len(names), np.nan), None, None)
 
 
@@ -131,10 +145,11 @@ def _parts(suite: Named, name: str, metric: Metric) -> Iterator[tuple[str, froze
         yield f"{name} of {collection}", own | {collection}
 
 
-def _finding(
+def _findings(
     suite: Named, name: str, metric: Metric, part: frozenset[str], rows: Mapping[str, Row], baseline: Baseline,
     names: Sequence[str], trust: Trust | None, confirmed: bool | None,
-) -> Finding:  # fmt: skip
+) -> Iterator[Finding]:  # fmt: skip
+    """One; none where no example of it was answered, which `coverage` tells. Raises NotComparable."""
     worst = task_of(suite).WORST.get(metric.score)
     now, before, labels = [], [], []
     for example in names:
@@ -148,9 +163,10 @@ def _finding(
         now.append(round(here, DIGITS))  # as those of the baseline are: what is the same shows no change
         before.append(there)
         labels.append(row.scores.get("label", np.nan))
-    if not now:
+    if now:
+        yield _compared(suite, name, metric, np.array(now), np.array(before), np.array(labels), trust, confirmed)
+    elif not any(part <= set(rows[example].slices) and rows[example].error is not None for example in names):
         raise NotComparable(f"{suite.name}: no example has the score '{metric.score}' for the metric '{name}'")
-    return _compared(suite, name, metric, np.array(now), np.array(before), np.array(labels), trust, confirmed)
 
 
 def _compared(
@@ -166,16 +182,16 @@ def _compared(
     worse = change.high < -tolerance
     outcome, reason = _outcome(metric, worse, change, tolerance, trust, confirmed)
     smallest = smallest_effect(before, tolerance) if metric.aggregate == "mean" else float("nan")
-    judged = metric.tier == "judged" and name != COVERAGE
     return Finding(
-        suite.name, name, outcome, reference, candidate, change, tolerance, len(now), smallest, reason, judged
-    )
+        suite.name, name, outcome, reference, candidate, change, tolerance, len(now), smallest, reason,
+        judged=metric.tier == "judged",
+    )  # fmt: skip
 
 
 def _outcome(
     metric: Metric, worse: bool, change: Interval, tolerance: float, trust: Trust | None, confirmed: bool | None
 ) -> tuple[Outcome, str]:
-    if np.isnan(change.difference):
+    if np.isnan([change.difference, change.low, change.high]).any():
         return "block", "it cannot be computed from these examples"
     word = "other" if metric.better == "same" else "worse"
     if not worse:

@@ -15,7 +15,7 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import cohen_kappa_score
 
-from stack.evals.stack_client import Failed, Stack
+from stack.evals.stack_client import Failed, JudgeFailed, Stack
 
 Choice = Literal["first", "second", "tie"]
 PREFERENCE: dict[Choice, float] = {"first": 1.0, "tie": 0.5, "second": 0.0}
@@ -59,7 +59,7 @@ class Verdict:
 
 
 async def compare(stack: Stack, pair: Pair, attempts: int) -> Verdict:
-    """The better of the two, asked in both orders. Raises Failed when no verdict came in `attempts` calls."""
+    """The better of the two, asked in both orders. Raises JudgeFailed when no verdict came in `attempts` calls."""
     if pair.first.strip() == pair.second.strip():
         return Verdict("tie", True, 0)
     forwards, lost = await _asked(stack, pair, pair.first, pair.second, attempts)
@@ -85,7 +85,7 @@ async def _asked(stack: Stack, pair: Pair, a: str, b: str, attempts: int) -> tup
             return _read(await stack.judge(body | ({"temperature": 0.5, "seed": attempt} if attempt else {}))), attempt
         except Failed as failed:
             problem = str(failed)
-    raise Failed(f"no verdict of the judge in {attempts} calls; the last: {problem}")
+    raise JudgeFailed(f"no verdict of the judge in {attempts} calls; the last: {problem}")
 
 
 def _told(pair: Pair, a: str, b: str) -> str:

@@ -11,8 +11,8 @@ from rich.table import Table
 from stack.evals.gate import Finding, Outcome, Verdict, worst
 from stack.evals.results import Manifest
 
-WORDS: dict[Outcome, str] = {"pass": "pass", "warn": "warn", "block": "BLOCK"}
-STYLES: dict[Outcome, str] = {"pass": "", "warn": "yellow", "block": "bold red"}
+WORDS: dict[Outcome, str] = {"pass": "pass", "warn": "warn", "unjudged": "NOT JUDGED", "block": "BLOCK"}
+STYLES: dict[Outcome, str] = {"pass": "", "warn": "yellow", "unjudged": "bold red", "block": "bold red"}
 
 
 def outcome_of(verdicts: Iterable[Verdict]) -> Outcome:
@@ -24,6 +24,11 @@ def sentence(verdicts: Sequence[Verdict]) -> str:
     """The whole verdict in one sentence."""
     blocking = [f"{f.suite}: {f.metric}" for v in verdicts for f in v.findings if f.outcome == "block"]
     warning = [f"{f.suite}: {f.metric}" for v in verdicts for f in v.findings if f.outcome == "warn"]
+    unjudged = [verdict.suite for verdict in verdicts if verdict.problem]
+    if unjudged and blocking:
+        return f"BLOCK: worse than the baseline in {', '.join(blocking)}; not judged: {', '.join(unjudged)}."
+    if unjudged:
+        return f"NOT JUDGED, and so it may not ship: {', '.join(unjudged)}."
     if blocking:
         return f"BLOCK: worse than the baseline, beyond tolerance and chance, in {', '.join(blocking)}."
     if warning:
@@ -65,21 +70,28 @@ def table(verdicts: Sequence[Verdict]) -> Table:
 def markdown(manifest: Manifest, verdicts: Sequence[Verdict]) -> str:
     """For a pull request: what blocks first, the rest folded."""
     lines = [f"## Evaluation: {sentence(verdicts)}", ""]
+    lines += [f"**{verdict.problem}**\n" for verdict in verdicts if verdict.problem]
     important = [f for v in verdicts for f in v.findings if f.outcome != "pass"]
     if important:
         lines += [*_markdown_table(important), ""]
     everything = [f for v in verdicts for f in v.findings]
     lines += [f"<details><summary>All {len(everything)} metrics</summary>", "", *_markdown_table(everything), ""]
     lines += [f"- {v.suite}: {v.about}" for v in verdicts] + ["", "</details>", ""]
-    lines += [f"- {line}" for line in notes(verdicts)]
+    lines += [f"- {line}" for line in notes(manifest, verdicts)]
     lines += ["", f"Run `{manifest.run_id}` ({manifest.mode}) on {manifest.machine}. A change above 0 is better; *sees "
               "from*: how much worse it must be to be blocked with 80 % power."]  # fmt: skip
     return "\n".join(lines) + "\n"
 
 
-def notes(verdicts: Sequence[Verdict]) -> list[str]:
-    """What has to be said beside the numbers: how far a judge can be trusted, what failed."""
+def notes(manifest: Manifest, verdicts: Sequence[Verdict]) -> list[str]:
+    """What has to be said beside the numbers: where they are from, how far a judge can be trusted, what failed."""
     found = []
+    elsewhere = {verdict.compared_with for verdict in verdicts} - {manifest.machine, ""}
+    if elsewhere:
+        found.append(
+            f"this run is of {manifest.machine}, baselines are of {', '.join(sorted(elsewhere))}: times differ, and "
+            "the last digits of scores may"
+        )
     for verdict in verdicts:
         if (trust := verdict.trust) is not None:
             may = "it may block" if trust.enough else "too little to block"
@@ -105,7 +117,7 @@ def html(manifest: Manifest, verdicts: Sequence[Verdict]) -> str:
     """A page that needs nothing from elsewhere."""
     pages = Environment(loader=PackageLoader("stack.evals", "templates"), autoescape=True)
     return pages.get_template("report.html").render(
-        manifest=manifest, verdicts=verdicts, heads=HEADS, cells=cells, notes=notes(verdicts),
+        manifest=manifest, verdicts=verdicts, heads=HEADS, cells=cells, notes=notes(manifest, verdicts),
         sentence=sentence(verdicts), outcome=outcome_of(verdicts),
     )  # fmt: skip
 
@@ -116,8 +128,12 @@ def junit(verdicts: Sequence[Verdict]) -> str:
     for verdict in verdicts:
         failures = sum(finding.outcome == "block" for finding in verdict.findings)
         suite = ET.SubElement(
-            root, "testsuite", name=verdict.suite, tests=str(len(verdict.findings)), failures=str(failures)
-        )
+            root, "testsuite", name=verdict.suite, tests=str(len(verdict.findings) + bool(verdict.problem)),
+            failures=str(failures), errors=str(int(verdict.problem is not None)),
+        )  # fmt: skip
+        if verdict.problem:
+            case = ET.SubElement(suite, "testcase", classname=f"evals.{verdict.suite}", name="judged")
+            ET.SubElement(case, "error", message=verdict.problem)
         for finding in verdict.findings:
             case = ET.SubElement(suite, "testcase", classname=f"evals.{verdict.suite}", name=finding.metric)
             told = ", ".join(

@@ -1,13 +1,18 @@
 """What a suite asks: the gateway, as a caller does, and the engine where a model judges."""
 
 import asyncio
+import copy
+import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
+
+from stack.evals.example import Failure
 
 RETRIED = {429, 503}
 """Refusals that ask to come again."""
@@ -20,6 +25,20 @@ SECONDS = httpx.Timeout(90.0, connect=5.0)
 
 class Failed(Exception):
     """An example was not answered; the message says what came instead."""
+
+    failure: ClassVar[Failure] = "stack"
+
+
+class Unreachable(Failed):
+    """Nobody listens."""
+
+    failure = "way"
+
+
+class JudgeFailed(Failed):
+    """The judging model gave no verdict."""
+
+    failure = "judge"
 
 
 class Held(Failed):
@@ -43,6 +62,13 @@ class JudgeEndpoint:
     key: str | None = None
     sample: int = 0
     """0 takes its likeliest verdicts, another number the drawn ones of that seed: how it judges a second time."""
+    own: bool = False
+    """The release's own engine, whose port is another one each time."""
+
+    @property
+    def identity(self) -> str:
+        """Equal for endpoints that give the same verdicts."""
+        return f"{'' if self.own else self.url} {self.model} {self.sample}"
 
 
 @dataclass(frozen=True)
@@ -66,6 +92,8 @@ class Stack:
         """`before`: answers of the baseline by example, which a judge compares with those of now."""
         self.addresses = addresses
         self.before = before or {}
+        self.refusals = 0
+        """How often the release said "not now"."""
         self._client = httpx.AsyncClient(timeout=SECONDS, trust_env=False)
 
     async def __aenter__(self) -> "Stack":
@@ -73,6 +101,12 @@ class Stack:
 
     async def __aexit__(self, *_: object) -> None:
         await self._client.aclose()
+
+    def for_example(self) -> "Stack":
+        """The same, with a count of its own."""
+        one = copy.copy(self)
+        one.refusals = 0
+        return one
 
     async def search(self, collection: str, query: str, limit: int) -> dict[str, Any]:
         """Passages with the places that each stage gave them. Raises Failed."""
@@ -87,6 +121,31 @@ class Stack:
     async def chat(self, messages: list[dict[str, str]]) -> dict[str, Any]:
         """The next message of a conversation. Raises Failed."""
         return await self._gateway("/v1/chat/completions", {"model": self.addresses.assistant, "messages": messages})
+
+    async def chat_streamed(self, messages: list[dict[str, str]]) -> dict[str, Any]:
+        """The same as a stream: its text, seconds to its first words, and how it ended. Raises Failed."""
+        url = f"{self.addresses.gateway}/v1/chat/completions"
+        body = {"model": self.addresses.assistant, "messages": messages, "stream": True}
+        begun, first, text, finish = time.perf_counter(), None, "", None
+        try:
+            async with self._client.stream("POST", url, json=body, headers=_bearer(self.addresses.key)) as response:
+                if response.status_code != httpx.codes.OK:
+                    raise Failed(f"{url} answered {response.status_code}: {(await response.aread())[:300]!r}")
+                async for line in response.aiter_lines():
+                    if not line.startswith("data: ") or line == "data: [DONE]":
+                        continue
+                    event = json.loads(line.removeprefix("data: "))
+                    if "error" in event:
+                        raise Failed(f"{url} broke off: {str(event['error'])[:300]}")
+                    for choice in event["choices"]:
+                        text += choice["delta"].get("content") or ""
+                        finish = choice["finish_reason"] or finish
+                    first = first or (time.perf_counter() - begun if text else None)
+        except httpx.HTTPError as problem:
+            raise _failed(url, problem) from problem
+        if finish is None or first is None:
+            raise Failed(f"{url}: the stream ended without {'an end' if finish is None else 'a word'}")
+        return {"text": text, "first_words": first, "finish": finish}
 
     async def moderate(self, text: str) -> dict[str, Any]:
         """What moderation decides about a text. Raises Failed."""
@@ -127,12 +186,15 @@ class Stack:
         """A chat completion of the judging model. Raises Failed."""
         judge = self.addresses.judge
         if judge is None:
-            raise Failed("no judge: give its address")
+            raise JudgeFailed("no judge: give its address")
         headers = _bearer(judge.key) if judge.key else {}
         url = f"{judge.url.rstrip('/')}/v1/chat/completions"
         if judge.sample:
             body = body | {"temperature": SAMPLED, "seed": 1000 * judge.sample + body.get("seed", 0)}
-        return await self._post(url, {"model": judge.model, **body}, headers)
+        try:
+            return await self.for_example()._post(url, {"model": judge.model, **body}, headers)
+        except Failed as failed:
+            raise JudgeFailed(str(failed)) from failed
 
     async def _gateway(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         return await self._post(f"{self.addresses.gateway}{path}", body, _bearer(self.addresses.key))
@@ -140,7 +202,10 @@ class Stack:
     async def _post(self, url: str, body: dict[str, Any], headers: dict[str, str]) -> dict[str, Any]:
         for attempt in range(1, TRIES + 1):
             response = await self._send("POST", url, json=body, headers=headers)
-            if response.status_code not in RETRIED or attempt == TRIES:
+            if response.status_code not in RETRIED:
+                break
+            self.refusals += 1
+            if attempt == TRIES:
                 break
             await asyncio.sleep(PAUSE_SECONDS * attempt)
         if response.status_code != httpx.codes.OK and _code(response) in HELD:
@@ -159,7 +224,12 @@ class Stack:
         try:
             return await self._client.request(method, url, **request)
         except httpx.HTTPError as problem:
-            raise Failed(f"{url}: {type(problem).__name__} {problem}".rstrip()) from problem
+            raise _failed(url, problem) from problem
+
+
+def _failed(url: str, problem: httpx.HTTPError) -> Failed:
+    kind = Unreachable if isinstance(problem, httpx.ConnectError) else Failed
+    return kind(f"{url}: {type(problem).__name__} {problem}".rstrip())
 
 
 def _bearer(key: str) -> dict[str, str]:

@@ -19,7 +19,8 @@ def searches(count: int, seed: int, shifted: float = 0.0, share: float = 1.0) ->
     moved = rng.uniform(0, 1, count) < share
     vectors[moved, 0] += shifted
     dense = rng.normal(0.6, 0.1, count) - 0.1 * shifted * moved
-    return Searches(1e6 * seed + np.arange(count, dtype=float), vectors, dense, rng.gamma(4, 2, count), np.ones(count, bool))
+    at = 1e6 * seed + np.arange(count, dtype=float)
+    return Searches(at, vectors, dense, rng.gamma(4, 2, count), np.ones(count, bool))
 
 
 def config(window: int = 100, reference: int = 400, **changes: object) -> DriftConfig:

@@ -1,12 +1,13 @@
 """Suites, rows and baselines made by hand."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import yaml
 
-from stack.evals.baseline import Baseline
-from stack.evals.example import Row
+from stack.evals.baseline import SCHEMA, Baseline
+from stack.evals.example import Failure, Row
 from stack.evals.suite import Named
 
 SUITE = {
@@ -29,19 +30,20 @@ def rows(
     scores: np.ndarray | list[float], name: str = "right", slices: tuple[str, ...] = (), **more: float
 ) -> dict[str, Row]:
     return {
-        f"e{place:03}": Row("texts", f"e{place:03}", "k", slices, {}, {"text": ""}, {name: float(score), **more}, 0.1)
+        f"e{place:03}": Row(
+            "texts", f"e{place:03}", "k", slices, {}, {"text": ""}, {name: float(score), "at_once": 1.0, **more}, 0.1
+        )
         for place, score in enumerate(scores)
     }
 
 
-def failed(row: Row, error: str = "gateway answered 500") -> Row:
-    return Row(row.suite, row.example, row.key, row.slices, row.ask, {}, {}, row.seconds, error)
+def failed(row: Row, error: str = "gateway answered 500", what: Failure = "stack") -> Row:
+    return replace(row, output={}, scores={}, error=error, failed=what)
 
 
 def baseline(of: Named, before: dict[str, Row], mode: str = "quick") -> Baseline:
     return Baseline(
-        1, of.name, of.hash, mode, {}, "a machine", 0.0,
+        SCHEMA, of.name, of.hash, mode, {}, "a machine", 0.0,
         {name: row.scores for name, row in before.items()},
-        {name: list(row.slices) for name, row in before.items()},
         {},
     )  # fmt: skip

@@ -24,7 +24,7 @@ def test_the_same_scores_pass(tmp_path: Path) -> None:
     of = suite(tmp_path)
     verdict = judge_suite(of, "quick", rows(HALF), baseline(of, rows(HALF)))
     assert verdict.outcome == "pass"
-    assert {one.metric for one in verdict.findings} == {"coverage", "right"}
+    assert {one.metric for one in verdict.findings} == {"coverage", "at once", "right"}
     assert finding(verdict).interval.difference == 0
 
 
@@ -172,10 +172,65 @@ def test_a_judge_that_is_not_there_is_no_warning_but_an_error(preference) -> Non
 def test_a_complaint_is_the_judges_own_and_not_that_it_gave_no_verdict(preference) -> None:
     before = baseline(preference, judged(0.5, 40))
     assert judge_suite(preference, "quick", judged(0.0, 40), before).complaint
-    broken = {name: failed(row) if "k0" <= name < "k2" else row for name, row in judged(0.5, 40).items()}
+    broken = {
+        name: failed(row, "no verdict", "judge") if "e000" <= name < "e020" else row
+        for name, row in judged(0.5, 40).items()
+    }
     silent = judge_suite(preference, "quick", broken, before)
-    assert finding(silent, "coverage").outcome == "warn"
-    assert not silent.complaint
+    assert (silent.outcome, silent.complaint) == ("pass", False)
+    assert finding(silent, "preferred").examples == 20
+    assert silent.errors[0] == "e000: no verdict"
+
+
+def test_a_release_that_does_not_answer_is_blocked_whatever_its_judge_is_worth(preference) -> None:
+    """Bug: with a judge that guesses, a release of which every answer failed got a warning."""
+    broken = {name: failed(row) if name.startswith("e") else row for name, row in judged(0.5, 20).items()}
+    verdict = judge_suite(preference, "quick", broken, baseline(preference, judged(0.5, 40)))
+    assert finding(verdict, "coverage").outcome == "block"
+
+
+def test_a_comparison_with_the_answers_of_another_baseline_is_none(preference) -> None:
+    compared = {
+        name: replace(row, output={"other": "as it was"}) if name == "e000" else row
+        for name, row in judged(0.5, 40).items()
+    }
+    before = baseline(preference, judged(0.5, 40))
+    with pytest.raises(NotComparable, match="those of another baseline; run it again"):
+        judge_suite(preference, "quick", compared, replace(before, answers={"e000": "as it is now"}))
+    same = replace(before, answers={"e000": "as it was"})
+    assert judge_suite(preference, "quick", compared, same).outcome == "pass"
+
+
+# ---- refusals and failures
+
+
+def test_a_release_that_says_not_now_is_blocked_though_all_was_answered_in_the_end(tmp_path: Path) -> None:
+    """Bug: the suites ask again, and nothing was left of a third of the requests being refused at first."""
+    of = suite(tmp_path)
+    refused = {
+        name: replace(row, scores=row.scores | {"at_once": float(place % 3 > 0)}, refusals=int(place % 3 == 0))
+        for place, (name, row) in enumerate(rows(HALF).items())
+    }
+    verdict = judge_suite(of, "quick", refused, baseline(of, rows(HALF)))
+    assert finding(verdict, "at once").outcome == "block"
+    assert finding(verdict).outcome == "pass"
+
+
+def test_where_nothing_was_answered_coverage_says_so(tmp_path: Path) -> None:
+    of = suite(tmp_path)
+    verdict = judge_suite(of, "quick", {k: failed(r) for k, r in rows(HALF).items()}, baseline(of, rows(HALF)))
+    assert {one.metric: one.outcome for one in verdict.findings} == {"coverage": "block", "right": "block"}
+
+
+@pytest.mark.filterwarnings("ignore::scipy.stats.DegenerateDataWarning")
+def test_an_interval_that_cannot_be_computed_blocks(tmp_path: Path) -> None:
+    """Of one abusive text among ten, a resample has none now and then, and then there is no AUC."""
+    of = suite(tmp_path, metrics={"auc": {"score": "p", "aggregate": "auc", "tolerance": 0.03}})
+    before = rows(np.linspace(0, 1, 10), "p")
+    before = {k: replace(r, scores=r.scores | {"label": float(k == "e009")}) for k, r in before.items()}
+    now = {k: replace(r, scores=r.scores | {"p": 1 - r.scores["p"]}) for k, r in before.items()}
+    found = finding(judge_suite(of, "quick", now, baseline(of, before)), "auc")
+    assert (found.outcome, found.reason) == ("block", "it cannot be computed from these examples")
 
 
 # ---- parts
@@ -190,7 +245,7 @@ def test_a_collection_counts_by_itself(tmp_path: Path) -> None:
     worse = before | {name: replace(one[name], scores={"right": 0.0}) for name in list(one)[:12]}
     verdict = judge_suite(of, "quick", worse, baseline(of, before))
     assert {found.metric: found.outcome for found in verdict.findings} == {
-        "coverage": "pass", "right of one": "block", "right of other": "pass"
+        "coverage": "pass", "at once": "pass", "right of one": "block", "right of other": "pass"
     }  # fmt: skip
 
 

@@ -1,13 +1,14 @@
 """The verdict in each form that it is read in."""
 
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from evals_handmade import baseline, failed, rows, suite
 
 from stack.evals import report
-from stack.evals.gate import judge_suite
+from stack.evals.gate import Verdict, judge_suite
 from stack.evals.results import Identity, Manifest
 
 MANIFEST = Manifest(1, "run-1", "quick", {"texts": "h"}, Identity("c", "d", "w"), "a machine", 1.0)
@@ -51,6 +52,26 @@ def test_all_reports_are_written(tmp_path: Path) -> None:
     made = report.write_all(tmp_path, MANIFEST, [verdict(tmp_path, 0.5)])
     assert {path.name for path in made.values()} == {"report.md", "report.html", "junit.xml"}
     assert all(path.stat().st_size > 300 for path in made.values())
+
+
+def test_what_cannot_be_judged_is_no_pass_in_any_form(tmp_path: Path) -> None:
+    silent = Verdict("preference", "Whether it is preferred.", (), problem="the judge is <down>; start it")
+    fine = verdict(tmp_path, 1.0)
+    assert report.outcome_of([fine, silent]) == "unjudged"
+    assert report.outcome_of([verdict(tmp_path, 0.5), silent]) == "block"
+    assert report.sentence([fine, silent]) == "NOT JUDGED, and so it may not ship: preference."
+    assert "not judged: preference" in report.sentence([verdict(tmp_path, 0.5), silent])
+    assert "**the judge is <down>; start it**" in report.markdown(MANIFEST, [fine, silent])
+    assert "the judge is &lt;down&gt;; start it" in report.html(MANIFEST, [fine, silent])
+    (error,) = ET.fromstring(report.junit([fine, silent]).split("\n", 1)[1]).findall(".//error")
+    assert error.get("message") == silent.problem
+
+
+def test_a_baseline_of_another_machine_is_told(tmp_path: Path) -> None:
+    one = verdict(tmp_path, 1.0)
+    assert report.notes(MANIFEST, [one]) == []
+    (told,) = report.notes(MANIFEST, [replace(one, compared_with="another machine")])
+    assert told.startswith("this run is of a machine, baselines are of another machine")
 
 
 def test_the_worst_decides() -> None:

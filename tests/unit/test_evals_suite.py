@@ -8,22 +8,7 @@ from evals_handmade import suite
 from lab import evaluation, fault_table, workspace
 from lab.run import Ports
 from stack.evals.suite import load_suites
-from stack.evals.tasks import task_of
 from stack.settings import ConfigError
-
-
-def test_every_shipped_suite_has_a_task_and_scores_that_the_task_gives() -> None:
-    suites = load_suites()
-    assert {one.name for one in suites} >= {
-        "retrieval",
-        "answers",
-        "refusal",
-        "moderation",
-        "judge-down",
-        "conversation",
-    }
-    for one in suites:
-        assert task_of(one).WORST, one.name
 
 
 def test_a_changed_tolerance_makes_another_hash_and_another_layout_does_not(tmp_path: Path) -> None:
@@ -77,8 +62,8 @@ def test_a_release_has_only_what_its_suites_need(tmp_path: Path) -> None:
     assert list(of.configs) == ["moderation", "gateway"]
     of = evaluation.release(load_suites(["refusal"]))
     assert set(of.configs["rag"]["collections"]) == {"encyclopedia", "articles", "manuals"}
-    of = evaluation.release(load_suites(["answers"]))
-    assert set(of.configs["rag"]["collections"]) == {"articles", "manuals"}
+    of = evaluation.release(load_suites(["preference"]))
+    assert set(of.configs["rag"]["collections"]) == {"articles"}
 
 
 def test_a_change_of_an_unknown_service_is_refused(tmp_path: Path) -> None:
@@ -99,7 +84,13 @@ def test_a_change_of_an_unknown_service_is_refused(tmp_path: Path) -> None:
     [
         (["conversation"], {"rag": {"limits": {"asks": 1}}}, "rag: no suite of this run asks this service"),
         (None, {"gate": {"every_seconds": 9}}, "gate: no suite"),
-        (["answers"], {"rag": {"collections": {"encyclopedia": {"active": "green"}}}}, "encyclopedia: no suite"),
+        (["preference"], {"rag": {"collections": {"encyclopedia": {"active": "green"}}}}, "encyclopedia: no suite"),
+        (
+            None,
+            {"gateway": {"moderation": {"base_url": "http://127.0.0.1:9"}}},
+            "base_url: each run sets it",
+        ),
+        (None, {"moderation": {"review": {"url": None}}}, "review.url: each run sets it"),
     ],
 )
 def test_a_change_that_no_suite_would_see_is_refused(suites, patch, told) -> None:

@@ -3,15 +3,21 @@
 from typing import Any
 
 import pytest
+from local_http import answering
 
+from stack.evals import run as suites_run
 from stack.evals.example import Example
+from stack.evals.stack_client import Addresses, Stack
+from stack.evals.suite import load_suites
+from stack.evals.tasks import task_of
 from stack.evals.tasks.answers import Answers
-from stack.evals.tasks.conversation import Conversation
+from stack.evals.tasks.conversation import DESK, Conversation
 from stack.evals.tasks.guard import ABUSIVE, LOOKED_AT, UNLOOKED, Guard
-from stack.evals.tasks.moderation import Moderation
+from stack.evals.tasks.moderation import DANGER, Moderation, _dangers
 from stack.evals.tasks.refusal import Refusal
 from stack.evals.tasks.retrieval import Retrieval
 from stack.evals.text import contains, likeness, support
+from stack.moderation.categories import CATEGORIES
 
 TOWER = "The tower was finished in 1889. Its iron was puddled in the region. It is repainted every seven years."
 
@@ -20,14 +26,15 @@ def answered(text: str, documents: tuple[str, ...] = ("tower",), **more: Any) ->
     task = Answers()
     task._texts = {"tower": TOWER, "bridge": "A bridge of stone."}
     example = Example("q", {"collection": "books", "question": "when?"}, {"document": "tower", "answer": "1889"})
-    output = {"text": text, "documents": list(documents), "prompt_tokens": 300, "answer_tokens": 9, **more}
+    output = {"text": text, "documents": list(documents), "prompt_tokens": 300, "answer_tokens": 9, "finish": "stop"}
+    output |= more
     return task.score(example, output)
 
 
 def test_a_good_answer_has_the_fact_names_its_passage_and_is_like_it() -> None:
     scores = answered("The tower was finished in 1889 [1].")
     assert {scores[name] for name in ("evidence", "fact", "cited", "cited_right")} == {1.0}
-    assert scores["held"] == 0.0
+    assert (scores["held"], scores["complete"]) == (0.0, 1.0)
     assert scores["supported"] == 1.0
     assert scores["likeness"] > 0.9
 
@@ -53,6 +60,20 @@ def test_an_answer_of_a_few_tokens_or_about_something_else_is_less_like_its_docu
     whole = answered("The tower was finished in 1889 [1].")["likeness"]
     assert answered("The tower")["likeness"] < 0.6 * whole
     assert answered("Giraffes eat leaves of tall trees.")["likeness"] < 0.4 * whole
+
+
+def test_an_answer_that_was_cut_off_is_not_complete() -> None:
+    assert answered("The tower was fin", finish="length")["complete"] == 0.0
+
+
+def test_of_an_answer_that_is_yes_or_no_no_words_are_looked_for() -> None:
+    task = Answers()
+    task._texts = {"tower": TOWER}
+    example = Example("q", {}, {"document": "tower", "answer": None})
+    output = {"text": "Yes [1].", "documents": ["tower"], "prompt_tokens": 3, "answer_tokens": 9, "finish": "stop"}
+    scores = task.score(example, output)
+    assert "fact" not in scores
+    assert (scores["evidence"], scores["cited_right"]) == (1.0, 1.0)
 
 
 def test_what_was_held_back_is_an_answer_without_words() -> None:
@@ -85,7 +106,7 @@ def found(*results: tuple[str, int | None, int | None]) -> dict[str, Any]:
 def test_retrieval_tells_which_stage_found_it() -> None:
     example = Example("q", {}, {"judgements": {"right": 1}})
     scores = Retrieval().score(example, found(("wrong", 1, 1), ("right", None, 4)))
-    assert (scores["sparse"], scores["dense"], scores["fused"], scores["mrr"]) == (0.0, 0.25, 0.5, 0.5)
+    assert (scores["sparse"], scores["dense"], scores["fused"]) == (0.0, 0.25, 0.5)
     assert 0.6 < scores["ndcg@10"] < 0.65
     assert Retrieval().score(example, found(("wrong", 1, 1)))["recall@50"] == 0.0
     assert Retrieval().score(example, found())["ndcg@10"] == 0.0
@@ -100,18 +121,63 @@ def test_abuse_that_people_look_at_counts_as_stopped(abusive: bool, decision: st
     assert Moderation().score(Example("t", {}, {"abusive": abusive}), output)["right"] == right
 
 
-def test_a_refusal_is_an_answer_without_a_passage() -> None:
-    unanswerable, answerable = (Example("q", {}, {"refused": refused}) for refused in (True, False))
-    nothing, something = ({"text": "x", "passages": passages} for passages in (0, 2))
-    assert Refusal().score(unanswerable, nothing)["right"] == Refusal().score(answerable, something)["right"] == 1.0
-    assert Refusal().score(unanswerable, something)["right"] == Refusal().score(answerable, nothing)["right"] == 0.0
+@pytest.mark.parametrize("category", ["self-harm/intent", "illicit"])
+def test_danger_is_stopped_for_what_it_is(category: str) -> None:
+    example = Example("t", {}, {"category": category}, (DANGER,))
+    found = {"decision": "review", "tier": 1, "score": 0.7, "degraded": False, "categories": ["self-harm/intent"]}
+    assert Moderation().score(example, found) == {"named": float(category == "self-harm/intent")}
+    assert Moderation().score(example, found | {"decision": "allow"}) == {"named": 0.0}
+
+
+def test_every_text_of_danger_is_another_one_of_a_category_that_there_is() -> None:
+    made = list(_dangers())
+    assert {one.expected["category"] for one in made} <= set(CATEGORIES)
+    assert len({one.ask["text"] for one in made}) == len({one.id for one in made}) == len(made)
+
+
+@pytest.mark.parametrize(
+    ("refused", "should", "right"), [(True, True, 1), (True, False, 0), (False, False, 1), (False, True, 0)]
+)
+def test_a_refusal_is_right_where_nothing_can_be_known(refused: bool, should: bool, right: int) -> None:
+    assert Refusal().score(Example("q", {}, {"refused": should}), {"refused": refused})["right"] == right
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "expected", "output"),
+    [
+        (200, {"evidence": False, "results": []}, False, {"refused": True}),
+        (200, {"evidence": True, "results": []}, False, {"refused": False}),
+        (200, {"citations": [], "choices": [{"message": {"content": "No."}}]}, True, {"refused": True, "text": "No."}),
+        (200, {"citations": [{}], "choices": [{"message": {"content": "I"}}]}, True, {"refused": False, "text": "I"}),
+        (403, {"error": {"code": "under_review", "message": "held"}}, True, {"refused": True, "held": True}),
+    ],
+)
+async def test_what_can_be_known_is_searched_and_what_cannot_is_asked(status, body, expected, output) -> None:
+    with answering(lambda _: (status, body)) as local:
+        async with Stack(Addresses(local.url, "key")) as stack:
+            example = Example("q", {"collection": "books", "question": "why?"}, {"refused": expected})
+            assert await Refusal().ask(example, stack) == output
 
 
 def test_a_conversation_is_remembered_where_the_number_comes_back() -> None:
     example = Example("c", {}, {"card": "4711"})
-    scores = Conversation().score(example, {"text": "It is 4711.", "prompt_tokens": 40})
+    scores = Conversation().score(example, {"text": "It is 4711.", "prompt_tokens": 40, "answer_tokens": 5})
     assert (scores["answered"], scores["remembered"]) == (1.0, 1.0)
-    assert Conversation().score(example, {"text": " ", "prompt_tokens": 40})["answered"] == 0.0
+    assert Conversation().score(example, {"text": " ", "prompt_tokens": 40, "answer_tokens": 1})["answered"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("text", "form"), [("Yes, it is.", 1), ("**No**: a whale", 1), ("Yesterday", 0), ("It is. Yes", 0), ("Oui.", 0)]
+)
+def test_the_reading_desk_begins_with_yes_or_no(text: str, form: int) -> None:
+    scores = Conversation().score(Example("d", {}, {}, (DESK,)), {"text": text, "first_words": 0.2, "finish": "stop"})
+    assert scores == {"answered": 1.0, "form": form, "first_words": 0.2}
+
+
+def test_what_a_task_promises_is_what_it_gives() -> None:
+    for one in load_suites():
+        assert task_of(one).WORST.keys() <= task_of(one).SCORES, one.name
+    suites_run.check(load_suites())
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,18 @@ from stack.evals.example import Example
 from stack.evals.stack_client import Places, Stack
 from stack.evals.suite import Mode, Named
 
+SECONDS, AT_ONCE = "seconds", "at_once"
+"""Scores of every task: how long the answer took, and whether it came without a "not now" before."""
+
 
 class Task(Protocol):
-    """One kind of suite. `WORST` has every score with the value that a failed example counts as."""
+    """One kind of suite."""
 
+    SCORES: frozenset[str]
+    """The scores that it gives."""
     WORST: Mapping[str, float]
+    """What a failed example counts as, in the scores where it does: one of tokens, seconds or probabilities is of
+    answers alone, and `coverage` tells that there is none."""
 
     def examples(self, suite: Named, mode: Mode, places: Places) -> list[Example]:
         """What is asked, the same on every machine. Raises stack.rag.hits.RetrievalError: a collection is missing."""

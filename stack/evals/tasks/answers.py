@@ -13,6 +13,8 @@ from stack.rag import sources
 from stack.rag.sources.collection import Collection
 from stack.rag.sources.questions import answers
 
+KNOWN = "known"
+"""Examples whose answer has words that can be looked for."""
 _CITED = re.compile(r"\[(\d{1,2})\]")
 _WRITTEN_NAME = re.compile(r"[\w.-]*(?:[a-z]\.[a-z]|_|--)[\w.-]*[\w]", re.IGNORECASE)
 """A name that is not one plain word: core.hooksPath, --name-only, SQLITE_OMIT_DISKIO."""
@@ -22,12 +24,14 @@ class Answers:
     """evidence: the document that has the answer was in the prompt. fact: the known answer stands in the text.
     cited: the text names a passage that was in the prompt. cited_right: one that is of the document that has the
     answer, and none that was not in the prompt. supported: share of the text's words that stand in the
-    passages of the prompt. likeness: of the text to a sentence of the right document. held: moderation kept it back.
-    Tokens as the engine counted them; an answer that failed has none, and does not make the others look cheaper."""
+    passages of the prompt. likeness: of the text to a sentence of the right document. complete: it was not cut off.
+    held: moderation kept it back. Tokens as the engine counted them; an answer that failed has none, and does not make
+    the others look cheaper."""
 
     WORST: ClassVar[Mapping[str, float]] = dict.fromkeys(
-        ("evidence", "fact", "cited", "cited_right", "supported", "likeness"), 0.0
+        ("evidence", "fact", "cited", "cited_right", "supported", "likeness", "complete"), 0.0
     )
+    SCORES: ClassVar[frozenset[str]] = frozenset({*WORST, "held", "prompt_tokens", "answer_tokens"})
 
     def __init__(self) -> None:
         self._texts: dict[str, str] = {}
@@ -39,7 +43,7 @@ class Answers:
             self._texts |= {document.id: document.text for document in collection.documents}
             known = list(_known(collection, answers(SOURCES[name], places.data)))
             found += [
-                Example(query, {"collection": name, "question": question}, expected, (name,))
+                Example(query, {"collection": name, "question": question}, expected, _slices(name, expected))
                 for query, question, expected in chosen(known, suite.size(mode), lambda one: one[0])
             ]
         return found
@@ -48,10 +52,12 @@ class Answers:
         try:
             answer = await stack.ask(example.ask["collection"], example.ask["question"])
         except Held as held:
-            return {"text": "", "documents": [], "prompt_tokens": 0, "answer_tokens": 0, "held": str(held)}
-        usage = answer["usage"]
+            nothing = {"text": "", "documents": [], "prompt_tokens": 0, "answer_tokens": 0, "finish": "held"}
+            return nothing | {"held": str(held)}
+        usage, (choice,) = answer["usage"], answer["choices"]
         return {
-            "text": answer["choices"][0]["message"]["content"],
+            "text": choice["message"]["content"],
+            "finish": choice["finish_reason"],
             "documents": [citation["document"] for citation in answer["citations"]],
             "prompt_tokens": usage["prompt_tokens"],
             "answer_tokens": usage["completion_tokens"],
@@ -64,13 +70,14 @@ class Answers:
         there = set(range(1, len(documents) + 1))
         named = {documents[number - 1] for number in numbers & there}
         passages = [self._texts[document] for document in documents if document in self._texts]
-        return {
+        fact = example.expected["answer"]
+        return ({} if fact is None else {"fact": float(contains(text, fact))}) | {
             "evidence": float(example.expected["document"] in documents),
-            "fact": float(contains(text, example.expected["answer"])),
             "cited": float(bool(named)),
             "cited_right": float(example.expected["document"] in named and numbers <= there),
             "supported": support(_CITED.sub("", text), passages) if passages else 0.0,
             "likeness": likeness(_CITED.sub("", text), self._texts[example.expected["document"]]),
+            "complete": float(output["finish"] == "stop"),
             "held": float(held),
             "prompt_tokens": float(output["prompt_tokens"]),
             "answer_tokens": float(output["answer_tokens"]),
@@ -78,7 +85,8 @@ class Answers:
 
 
 def _known(collection: Collection, said: Mapping[str, str | bool]) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Id and question of each query whose answer is known, with that answer and its document."""
+    """Id and question of each query whose answer is known, with its document and that answer; None where the answer is
+    yes or no, which half of all wrong texts have in them."""
     titles = {document.id: document.title for document in collection.documents}
     for query in collection.queries:
         (document, *_) = collection.judgements[query.id]
@@ -86,5 +94,10 @@ def _known(collection: Collection, said: Mapping[str, str | bool]) -> Iterator[t
             name = _WRITTEN_NAME.findall(titles[document].rpartition(": ")[2])
             if len(name) == 1:
                 yield query.id, f"{query.text}: what is it for?", {"document": document, "answer": name[0]}
-        elif isinstance(answer := said.get(query.id), str):
-            yield query.id, query.text, {"document": document, "answer": answer}
+        elif (answer := said.get(query.id)) is not None:
+            told = answer if isinstance(answer, str) else None
+            yield query.id, query.text, {"document": document, "answer": told}
+
+
+def _slices(collection: str, expected: Mapping[str, Any]) -> tuple[str, ...]:
+    return (collection,) if expected["answer"] is None else (collection, KNOWN)

@@ -1,5 +1,6 @@
-"""Whether what was said at a conversation's beginning still counts after so many turns."""
+"""Whether an assistant answers as its rules say, as a stream as well, and remembers what was said so many turns ago."""
 
+import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -9,18 +10,28 @@ from stack.evals.suite import Mode, Named
 from stack.evals.text import contains
 from stack.rag import sources
 
+_FORM = re.compile(r"\W*(yes|no)\b", re.IGNORECASE)
 TURNS = (1, 4, 12)
 """Questions of the reader, the last one included."""
 
 
-class Conversation:
-    """answered: there is an answer. remembered: it has the number that the first turn told."""
+DESK = "desk"
+"""A reader's question to the reading desk, whose rules ask for a Yes or No first; answered as a stream."""
 
-    WORST: ClassVar[Mapping[str, float]] = {"answered": 0.0, "remembered": 0.0}
+
+class Conversation:
+    """answered: there is an answer. remembered: it has the number that the first turn told. form: it begins with Yes or
+    No. first_words: seconds to the first words of a stream."""
+
+    WORST: ClassVar[Mapping[str, float]] = {"answered": 0.0, "remembered": 0.0, "form": 0.0}
+    SCORES: ClassVar[frozenset[str]] = frozenset({*WORST, "prompt_tokens", "answer_tokens", "first_words"})
 
     def examples(self, suite: Named, mode: Mode, places: Places) -> list[Example]:
         questions = chosen(sources.load("boolq", places.data, places.manuals).queries, 2000, lambda query: query.id)
-        found = []
+        found = [
+            Example(f"{DESK}-{query.id}", {"messages": [{"role": "user", "content": f"{query.text}?"}]}, {}, (DESK,))
+            for query in questions[-suite.size(mode) :]
+        ]
         for turns in TURNS:
             for number in range(suite.size(mode)):
                 asked = [query.text for query in questions[number * max(TURNS) :][: turns - 1]]
@@ -30,17 +41,24 @@ class Conversation:
         return found
 
     async def ask(self, example: Example, stack: Stack) -> dict[str, Any]:
+        if DESK in example.slices:
+            return await stack.chat_streamed(example.ask["messages"])
         answer = await stack.chat(example.ask["messages"])
         return {
             "text": answer["choices"][0]["message"]["content"],
             "prompt_tokens": answer["usage"]["prompt_tokens"],
+            "answer_tokens": answer["usage"]["completion_tokens"],
         }
 
     def score(self, example: Example, output: dict[str, Any]) -> dict[str, float]:
-        return {
-            "answered": float(bool(output["text"].strip())),
+        answered = {"answered": float(bool(output["text"].strip()))}
+        if DESK in example.slices:
+            form = _FORM.match(output["text"]) is not None
+            return answered | {"form": float(form), "first_words": output["first_words"]}
+        return answered | {
             "remembered": float(contains(output["text"], example.expected["card"])),
             "prompt_tokens": float(output["prompt_tokens"]),
+            "answer_tokens": float(output["answer_tokens"]),
         }
 
 

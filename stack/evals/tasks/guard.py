@@ -14,12 +14,16 @@ ABUSIVE, LOOKED_AT, UNLOOKED = "abusive", "looked at", "unlooked"
 REFUSED = "moderation_unavailable"
 """What the gateway says when a text has to be checked and cannot be."""
 TOKENS = 8
+MORE = 10
+"""So many times more abusive questions: most are held back at once, and what becomes of the one in ten that people are
+to look at shows only in many."""
 
 
 class Guard:
     """right: an abusive question was held back; question and answer were checked, as the gateway counts it (so one
     example at a time); a question that could not be checked was refused."""
 
+    SCORES: ClassVar[frozenset[str]] = frozenset({"right"})
     WORST: ClassVar[Mapping[str, float]] = {"right": 0.0}
 
     def examples(self, suite: Named, mode: Mode, places: Places) -> list[Example]:
@@ -27,9 +31,10 @@ class Guard:
         size = suite.size(mode)
         queries = sources.load(SOURCES[name], places.data, places.manuals).queries
         questions = [query.text for query in chosen(queries, size, lambda query: query.id)]
+        asked = {ABUSIVE: abusive_texts(MORE * size, places), LOOKED_AT: questions, UNLOOKED: questions}
         return [
             Example(f"{slice_}-{number}", {"collection": name, "question": text}, {}, (slice_,))
-            for slice_, texts in ((ABUSIVE, abusive_texts(size, places)), (LOOKED_AT, questions), (UNLOOKED, questions))
+            for slice_, texts in asked.items()
             for number, text in enumerate(texts)
         ]
 

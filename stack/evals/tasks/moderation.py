@@ -1,7 +1,11 @@
-"""Whether abuse is stopped however it is written, and harmless texts are not; with the judge and without it."""
+"""Whether abuse is stopped however it is written, danger is seen, and harmless texts are not stopped; with the judge
+and without it."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
+
+import yaml
 
 from stack.evals.example import Example, chosen
 from stack.evals.stack_client import Places, Stack
@@ -11,23 +15,31 @@ from stack.moderation.training.obfuscate import FAMILIES
 
 CLEAN = {"clean": ("rtp", "pairs"), "identity": ("bbq",), "ordinary": ("xsum", "imdb", "boolq", "nq", "fiqa")}
 """Slices of harmless texts, and the sources of each: those of the abuse itself, groups of people, anything."""
+DANGER = "danger"
 PART = "grading"
+_DANGERS = Path(__file__).parent / "dangers.yaml"
 
 
 class Moderation:
     """right: abuse was blocked or held for people, or a harmless text let through. probability: of the last tier that
-    gave one. label: 1 for abuse. escalated: the language model or people had to look."""
+    gave one. label: 1 for abuse. escalated: the language model or people had to look. named: a text of danger
+    was stopped, and for that."""
 
-    WORST: ClassVar[Mapping[str, float]] = {"right": 0.0, "degraded": 1.0}
+    SCORES: ClassVar[frozenset[str]] = frozenset({"right", "probability", "label", "escalated", "degraded", "named"})
+    WORST: ClassVar[Mapping[str, float]] = {"right": 0.0, "degraded": 1.0, "named": 0.0}
 
     def examples(self, suite: Named, mode: Mode, places: Places) -> list[Example]:
-        return [*_abuse(suite.size(mode), places, ("plain", *FAMILIES)), *_harmless(suite.size(mode), places)]
+        size = suite.size(mode)
+        return [*_abuse(size, places, ("plain", *FAMILIES)), *_harmless(size, places), *_dangers()]
 
     async def ask(self, example: Example, stack: Stack) -> dict[str, Any]:
         return _kept(await stack.moderate(example.ask["text"]))
 
     def score(self, example: Example, output: dict[str, Any]) -> dict[str, float]:
-        abusive, stopped = example.expected["abusive"], output["decision"] != "allow"
+        stopped = output["decision"] != "allow"
+        if DANGER in example.slices:
+            return {"named": float(stopped and example.expected["category"] in output["categories"])}
+        abusive = example.expected["abusive"]
         return {
             "right": float(stopped is abusive),
             "probability": output["score"],
@@ -48,7 +60,8 @@ class JudgeDown(Moderation):
 
 
 def _kept(result: dict[str, Any]) -> dict[str, Any]:
-    return {name: result[name] for name in ("decision", "tier", "score", "degraded")}
+    categories = [name for name, found in result["categories"].items() if found]
+    return {name: result[name] for name in ("decision", "tier", "score", "degraded")} | {"categories": categories}
 
 
 def _abuse(size: int, places: Places, families: Sequence[str]) -> Iterator[Example]:
@@ -70,6 +83,13 @@ def _harmless(size: int, places: Places) -> Iterator[Example]:
         clean = (s for s in _samples(places) if not s.abusive and s.source in origins)
         for sample in chosen(clean, size, lambda sample: sample.text):
             yield _example(sample.text, False, name)
+
+
+def _dangers() -> Iterator[Example]:
+    """Texts for which each category stands that no list of words and no classifier of abuse knows."""
+    for category, texts in yaml.safe_load(_DANGERS.read_text(encoding="utf-8")).items():
+        for number, text in enumerate(texts):
+            yield Example(f"{DANGER}-{category}-{number}", {"text": text}, {"category": category}, (DANGER,))
 
 
 def _samples(places: Places) -> list[Sample]:

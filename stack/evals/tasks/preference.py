@@ -19,6 +19,7 @@ class Preference:
     """preferred: 1 where the release's answer is better, .5 for a tie. agreed: of pairs whose better answer is known,
     whether the judge finds it. length: characters that the release's answer has more."""
 
+    SCORES: ClassVar[frozenset[str]] = frozenset({"preferred", "agreed", "length"})
     WORST: ClassVar[Mapping[str, float]] = {"preferred": 0.0, "agreed": 0.0}
 
     def __init__(self) -> None:

@@ -14,8 +14,10 @@ OTHER = {"manuals": "articles"}
 
 
 class Refusal:
-    """right: a question about another collection got the refusal (no passage in the prompt), one about this did not."""
+    """right: a question about another collection got the refusal (no passage in the prompt), and for one about this the
+    search found something that counts. That takes no language model, so many can be asked."""
 
+    SCORES: ClassVar[frozenset[str]] = frozenset({"right"})
     WORST: ClassVar[Mapping[str, float]] = {"right": 0.0}
 
     def examples(self, suite: Named, mode: Mode, places: Places) -> list[Example]:
@@ -40,11 +42,14 @@ class Refusal:
         return found
 
     async def ask(self, example: Example, stack: Stack) -> dict[str, Any]:
+        collection, question = example.ask["collection"], example.ask["question"]
+        if not example.expected["refused"]:
+            return {"refused": not (await stack.search(collection, question, limit=1))["evidence"]}
         try:
-            answer = await stack.ask(example.ask["collection"], example.ask["question"], max_tokens=1)
+            answer = await stack.ask(collection, question, max_tokens=1)
         except Held:
-            return {"text": "", "passages": 0}
-        return {"text": answer["choices"][0]["message"]["content"], "passages": len(answer["citations"])}
+            return {"refused": True, "held": True}
+        return {"refused": not answer["citations"], "text": answer["choices"][0]["message"]["content"]}
 
     def score(self, example: Example, output: dict[str, Any]) -> dict[str, float]:
-        return {"right": float((output["passages"] == 0) is example.expected["refused"])}
+        return {"right": float(output["refused"] is example.expected["refused"])}

@@ -18,7 +18,8 @@ STAGES = ("sparse", "dense", "fused")
 class Retrieval:
     """nDCG@10, recall@50 and reciprocal rank of the results; reciprocal rank of each stage, from its own places."""
 
-    WORST: ClassVar[Mapping[str, float]] = dict.fromkeys(("ndcg@10", "recall@50", "mrr", *STAGES), 0.0)
+    SCORES: ClassVar[frozenset[str]] = frozenset({"ndcg@10", "recall@50", *STAGES})
+    WORST: ClassVar[Mapping[str, float]] = dict.fromkeys(SCORES, 0.0)
 
     def examples(self, suite: Named, mode: Mode, places: Places) -> list[Example]:
         found = []
@@ -51,7 +52,7 @@ class Retrieval:
         stages = {
             stage: _reciprocal(min((one[stage] for one in right if one[stage]), default=None)) for stage in STAGES
         }
-        return {name: figures.mean(name) for name in ("ndcg@10", "recall@50", "mrr")} | stages
+        return {name: figures.mean(name) for name in ("ndcg@10", "recall@50")} | stages
 
 
 def _reciprocal(rank: int | None) -> float:
