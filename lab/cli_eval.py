@@ -111,6 +111,9 @@ def compare(
     from stack.evals import baseline, report
 
     runs = {results.folder.name: results for results in evaluation.finished_runs()}
+    if run_id is None and (later := evaluation.unfinished_since(max(runs, default=None))):
+        fail(f"the latest run, {later}, did not come to its end: give its command again, and it goes on; or name "
+             "another one", CANNOT_JUDGE)  # fmt: skip
     if not runs:
         fail("there is no finished run; make one: lab eval run --quick", CANNOT_JUDGE)
     if run_id is not None and run_id not in runs:
@@ -214,9 +217,9 @@ def _show(results: "Results", verdicts: "list[Verdict]", as_json: bool) -> None:
     else:
         console.print(report.table(verdicts))
         for problem in (verdict.problem for verdict in verdicts if verdict.problem):
-            console.print(f"  [bold red]{problem}[/]", highlight=False)
+            console.print(f"  {problem}", style="bold red", markup=False)
         for note in report.notes(results.manifest(), verdicts):
-            console.print(f"  {note}", highlight=False)
+            console.print(f"  {note}", markup=False)
         console.print(f"\n[bold]{report.sentence(verdicts)}[/]")
         console.print(f"Reports: {results.folder}/report.html, report.md, junit.xml")
     outcome = report.outcome_of(verdicts)

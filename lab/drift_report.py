@@ -10,7 +10,10 @@ from jinja2 import Environment, PackageLoader
 
 from stack.drift.config import DriftConfig
 from stack.drift.monitor import Looked, Monitor, Reference
-from stack.drift.traffic import Searches, read
+from stack.drift.traffic import Log, Parser, Searches
+
+MOST_REFUSED = 0.05
+"""Of the searches that can be compared: with more, windows would say nothing about what came."""
 
 
 def look(config: DriftConfig, traffic: Path, reference: Searches | None) -> list[Looked]:
@@ -18,7 +21,16 @@ def look(config: DriftConfig, traffic: Path, reference: Searches | None) -> list
 
     Searches of the reference are in no window. Raises OSError, and ValueError: too few searches.
     """
-    searches = read(traffic, config.collection)
+    parser = Parser(config.collection, reference.dimensions if reference is not None else None)
+    traffic.stat()  # a file that is not there yet is none to wait for
+    searches = Log(traffic, parser).new()
+    if searches is None:
+        raise ValueError(f"{traffic}: no search of the collection '{config.collection}' that can be compared")
+    if parser.refused > MOST_REFUSED * len(searches):
+        raise ValueError(
+            f"{traffic}: {parser.refused} searches cannot be compared with the {len(searches)} others: they have no "
+            "vector, or one of another model"
+        )
     if reference is None:
         reference = searches[: config.reference.searches]
     searches = searches[~np.isin(searches.at, reference.at)]  # what a monitor has collected is in its log as well

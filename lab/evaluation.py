@@ -84,7 +84,7 @@ def _refuse_discarded(patch: Mapping[str, Any], places: Mapping[str, Any], path:
         here, there = patch[key], places[key]
         if isinstance(here, Mapping) and isinstance(there, Mapping):
             _refuse_discarded(here, there, f"{path}{key}.")
-        elif here is not None or not isinstance(there, Mapping):
+        else:
             problem = f"{path}{key}: each run sets it for itself, so its change would not be seen; leave it out"
             raise ConfigError("change", [problem])
 
@@ -315,6 +315,13 @@ def finished_runs() -> list[Results]:
             if (results := Results(path.parent)).manifest().finished is not None:
                 found.append(results)
     return found
+
+
+def unfinished_since(run_id: str | None) -> str | None:
+    """The latest run after `run_id` that did not come to its end; that was not judged."""
+    names = [path.parent.name for path in EVALUATIONS.glob("*/run.json")]
+    later = set(names) - {results.folder.name for results in finished_runs()}
+    return max((name for name in later if run_id is None or name > run_id), default=None)
 
 
 def as_dict(results: Results, verdicts: Sequence[Verdict]) -> dict[str, Any]:

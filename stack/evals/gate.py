@@ -156,10 +156,11 @@ def _findings(
         row = rows[example]
         if not part <= set(row.slices):
             continue
-        there = baseline.scores[example].get(metric.score, worst)
-        here = row.scores.get(metric.score, worst)
+        scores = baseline.scores[example]
+        there = scores.get(metric.score) if scores else worst
+        here = row.scores.get(metric.score) if row.error is None else worst
         if there is None or here is None:
-            continue  # a score without a worst value exists where there is an answer; `coverage` counts the rest
+            continue  # a score without a worst value is of answers alone; `coverage` counts the rest
         now.append(round(here, DIGITS))  # as those of the baseline are: what is the same shows no change
         before.append(there)
         labels.append(row.scores.get("label", np.nan))
@@ -219,6 +220,13 @@ def _trust(suite: Named, rows: Mapping[str, Row]) -> Trust | None:
         why = next(row.error for row in asked if row.error is not None)
         raise NotComparable(
             f"{suite.name}: the judge gave a verdict on {len(known)} of {len(asked)} known pairs only: {why}"
+        )
+    wanted = [row for row in rows.values() if SEEN in row.slices and row.failed != "stack"]
+    silent = [row for row in wanted if row.failed == "judge"]
+    if 2 * len(silent) > len(wanted):
+        raise NotComparable(
+            f"{suite.name}: the judge gave no verdict on {len(silent)} of {len(wanted)} answers of the release: "
+            f"{silent[0].error}"
         )
     said: list[Choice] = [row.output["choice"] for row in known]
     right: list[Choice] = [row.output["known"] for row in known]

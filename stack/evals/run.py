@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from stack.evals.example import Example, Failure, Row
 from stack.evals.results import Results
@@ -78,6 +79,7 @@ async def _run_suite(
         progress(f"{suite.name}: {len(done)} of {len(examples)} examples are there from before")
     told, begun, count = time.monotonic(), time.monotonic(), 0
     slots = asyncio.Semaphore(suite.suite.concurrency)
+    reached = False
 
     async with Stack(addresses, before) as stack:
 
@@ -86,7 +88,11 @@ async def _run_suite(
                 return await _row(task, suite, example, keys[example.id], stack)
 
         for finished in asyncio.as_completed([one(example) for example in todo]):
-            results.add(await finished)
+            row = await finished
+            reached = reached or row.failed != "way"
+            if row.failed == "way" and reached:  # it was there: it ended under these questions
+                row = replace(row, failed="stack")
+            results.add(row)
             count += 1
             if time.monotonic() - told >= TELL_SECONDS:
                 told = time.monotonic()

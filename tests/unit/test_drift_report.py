@@ -1,6 +1,7 @@
 """`lab drift report`: a verdict in the exit code, and a page that can be looked at."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -33,6 +34,14 @@ def report(folder: Path, *more: str):
         f"{folder}/page.html",
     ]
     return CliRunner().invoke(app, [*command, *more])
+
+
+def test_a_log_of_two_encoders_is_not_judged_by_the_older_part(folder: Path) -> None:
+    other = searches(800, 2)
+    log_of(folder / "searches.jsonl", replace(other, vectors=other.vectors[:, :8]))
+    done = report(folder)
+    assert done.exit_code == 3
+    assert "800 searches cannot be compared with the 800 others" in done.output
 
 
 def test_without_drift_all_is_well(folder: Path) -> None:

@@ -182,6 +182,23 @@ def test_a_complaint_is_the_judges_own_and_not_that_it_gave_no_verdict(preferenc
     assert silent.errors[0] == "e000: no verdict"
 
 
+def test_a_judge_that_is_silent_about_most_answers_of_the_release_has_not_judged_it(preference) -> None:
+    broken = {
+        name: failed(row, "no verdict", "judge") if "e000" <= name < "e021" else row
+        for name, row in judged(0.5, 40).items()
+    }
+    with pytest.raises(NotComparable, match="no verdict on 21 of 40 answers of the release: no verdict"):
+        judge_suite(preference, "quick", broken, baseline(preference, judged(0.5, 40)))
+
+
+def test_a_score_that_no_example_of_a_slice_has_is_an_error_not_a_pass(tmp_path: Path) -> None:
+    """Bug: it counted as worst on both sides, which is no change."""
+    of = suite(tmp_path, metrics={"danger": {"score": "named", "slice": "plain", "tolerance": 0.1}})
+    plain = rows(HALF, slices=("plain",))
+    with pytest.raises(NotComparable, match="no example has the score 'named'"):
+        judge_suite(of, "quick", plain, baseline(of, plain))
+
+
 def test_a_release_that_does_not_answer_is_blocked_whatever_its_judge_is_worth(preference) -> None:
     """Bug: with a judge that guesses, a release of which every answer failed got a warning."""
     broken = {name: failed(row) if name.startswith("e") else row for name, row in judged(0.5, 20).items()}

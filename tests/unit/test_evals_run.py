@@ -12,7 +12,7 @@ from local_http import Asked, Local, answering
 from stack.evals import run as suites_run
 from stack.evals.example import Example
 from stack.evals.results import Identity, Manifest, Results
-from stack.evals.stack_client import Addresses, Failed, Held, JudgeEndpoint, Places, Stack
+from stack.evals.stack_client import Addresses, Failed, Held, JudgeEndpoint, Places, Stack, Unreachable
 from stack.evals.suite import Named
 from stack.evals.tasks import moderation
 from stack.settings import ConfigError
@@ -167,6 +167,24 @@ def test_a_gateway_that_is_not_there_fails_every_example_and_is_asked_again_late
     assert {row.failed for row in rows} == {"way"}
     go(of, server, results)
     assert all(row.error is None for row in results.rows("texts").values())
+
+
+def test_a_gateway_that_ends_under_the_questions_has_failed(
+    of: Named, server: Local, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bug: whoever killed the run and went on gave a release that crashes another chance."""
+    asked, ask = [], moderation.Moderation.ask
+
+    async def crashing(self, example, stack):
+        asked.append(example)
+        if len(asked) > 3:
+            raise Unreachable("nobody listens")
+        return await ask(self, example, stack)
+
+    monkeypatch.setattr(moderation.Moderation, "ask", crashing)
+    results = results_of(tmp_path)
+    go(suite(tmp_path, concurrency=1), server, results)
+    assert [row.failed for row in results.rows("texts").values()] == [None] * 3 + ["stack"] * 9
 
 
 @pytest.mark.parametrize(

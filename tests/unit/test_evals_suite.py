@@ -90,6 +90,7 @@ def test_a_change_of_an_unknown_service_is_refused(tmp_path: Path) -> None:
             {"gateway": {"moderation": {"base_url": "http://127.0.0.1:9"}}},
             "base_url: each run sets it",
         ),
+        (None, {"gateway": {"moderation": None}}, "moderation: each run sets it"),
         (None, {"moderation": {"review": {"url": None}}}, "review.url: each run sets it"),
     ],
 )

@@ -52,6 +52,8 @@ class Moderation:
 class JudgeDown(Moderation):
     """The same while the language model cannot be reached: what is uncertain must not appear unseen."""
 
+    SCORES: ClassVar[frozenset[str]] = Moderation.SCORES - {"named"}
+
     def examples(self, suite: Named, mode: Mode, places: Places) -> list[Example]:
         return [*_abuse(suite.size(mode), places, ("plain",)), *_harmless(suite.size(mode), places)]
 
