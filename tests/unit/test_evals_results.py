@@ -84,7 +84,7 @@ def test_a_baseline_comes_back_as_it_was_and_is_the_same_file_each_time(tmp_path
     path = baseline.write(made, tmp_path)
     content = path.read_bytes()
     assert baseline.read(of, "quick", tmp_path) == made
-    assert made.scores["e000"] == {"right": 0.12346}
+    assert made.scores["e000"] == {"right": 0.12346, "at_once": 1.0}
     assert baseline.write(made, tmp_path).read_bytes() == content
 
 

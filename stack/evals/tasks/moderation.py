@@ -53,6 +53,7 @@ class JudgeDown(Moderation):
     """The same while the language model cannot be reached: what is uncertain must not appear unseen."""
 
     SCORES: ClassVar[frozenset[str]] = Moderation.SCORES - {"named"}
+    WORST: ClassVar[Mapping[str, float]] = {"right": 0.0, "degraded": 1.0}
 
     def examples(self, suite: Named, mode: Mode, places: Places) -> list[Example]:
         return [*_abuse(suite.size(mode), places, ("plain",)), *_harmless(suite.size(mode), places)]
