@@ -82,7 +82,8 @@ class Watch:
             self._searches.inc(len(new))
             new = self._collect(new) if self._reference is None else new
         if self._reference is not None and self._monitor is None:
-            self._monitor = Monitor(self._config, self._reference)
+            with self._metrics.measuring.track_inprogress():
+                self._monitor = Monitor(self._config, self._reference)
             self._metrics.reference_searches.set(len(self._reference.searches))
             log.info("looking", extra={"reference": len(self._reference.searches)})
         if new is not None and self._monitor is not None:

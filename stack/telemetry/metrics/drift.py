@@ -26,6 +26,7 @@ class DriftMetrics(ServiceMetrics):
         self.window_end = self._gauge(
             "drift_last_window_timestamp_seconds", "When the last search of the last window ended."
         )
+        self.measuring = self._gauge("drift_measuring", "1 while the nulls are measured: nothing is read meanwhile.")
         self.reference_searches = self._gauge("drift_reference_searches", "Searches of the pinned reference.")
         self.distance = self._gauge("drift_distance", "How far the last window is from a reference.", by)
         self.usual = self._gauge(
