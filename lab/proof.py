@@ -154,8 +154,10 @@ def serve(run: Run, scenario: Scenario, chosen: Control, progress: Progress) -> 
         control.stop(run, name)
     state.restore(run, scenario, progress)
     stopped = {p.name for p in control.processes(run) if p.state in ("STOPPED", "EXITED", "FATAL")} - {"load"}
-    for name in stopped - set(workspace.changed_services(old, placed)):
+    unchanged = [name for name in run.info.services if name in stopped - set(workspace.changed_services(old, placed))]
+    for name in unchanged:
         control.start(run, name)
+    drill.wait_ready(run, progress, unchanged)  # before others: an engine takes longer than a gateway waits for it
     drill.put_in_service(run, placed, old, progress)
     drill.wait_ready(run, progress)
     for name in chosen.stop:
