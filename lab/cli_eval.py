@@ -111,7 +111,7 @@ def compare(
     from stack.evals import baseline, report
 
     runs = {results.folder.name: results for results in evaluation.finished_runs()}
-    if run_id is None and (later := evaluation.unfinished_since(max(runs, default=None))):
+    if run_id is None and (later := evaluation.unfinished_after(runs)):
         fail(f"the latest run, {later}, did not come to its end: give its command again, and it goes on; or name "
              "another one", CANNOT_JUDGE)  # fmt: skip
     if not runs:

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -317,11 +317,10 @@ def finished_runs() -> list[Results]:
     return found
 
 
-def unfinished_since(run_id: str | None) -> str | None:
-    """The latest run after `run_id` that did not come to its end; that was not judged."""
-    names = [path.parent.name for path in EVALUATIONS.glob("*/run.json")]
-    later = set(names) - {results.folder.name for results in finished_runs()}
-    return max((name for name in later if run_id is None or name > run_id), default=None)
+def unfinished_after(finished: Collection[str]) -> str | None:
+    """The latest run, where it is none of `finished`: it did not come to its end, and was not judged."""
+    latest = max((path.parent.name for path in EVALUATIONS.glob("*/run.json")), default=None)
+    return None if latest in finished else latest
 
 
 def as_dict(results: Results, verdicts: Sequence[Verdict]) -> dict[str, Any]:

@@ -13,8 +13,6 @@ from stack.rag import sources
 _FORM = re.compile(r"\W*(yes|no)\b", re.IGNORECASE)
 TURNS = (1, 4, 12)
 """Questions of the reader, the last one included."""
-
-
 DESK = "desk"
 """A reader's question to the reading desk, whose rules ask for a Yes or No first; answered as a stream."""
 
