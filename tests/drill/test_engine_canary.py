@@ -1,4 +1,4 @@
-"""The launcher with the real engine: one that answers wrongly never becomes ready."""
+"""The launcher: one that answers wrongly never becomes ready. That the shipped one does, drills show."""
 
 import json
 import os
@@ -95,15 +95,6 @@ def launchers() -> Iterator[list[Launcher]]:
     yield started
     for launcher in started:
         launcher.stop()
-
-
-@pytest.mark.engine
-def test_the_shipped_model_becomes_ready_and_answers_the_canaries(tmp_path: Path, launchers: list[Launcher]) -> None:
-    launchers.append(launcher := Launcher(tmp_path))
-    assert launcher.wait() is None, launcher.log.read_text()[-2000:]
-    metrics = urllib.request.urlopen(f"http://127.0.0.1:{launcher.ready_port}/metrics").read().decode()
-    assert "llm_canary_ready 1.0" in metrics
-    assert "llm_canary_mismatches_total 0.0" in metrics
 
 
 @pytest.mark.engine

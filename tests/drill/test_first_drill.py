@@ -68,6 +68,12 @@ def test_the_symptom_shows_in_status_and_metrics(drill: Run) -> None:
     assert all(row["samples"] for row in rows), "a ready-made query has no data"
 
 
+def test_the_engine_answered_its_canaries_before_it_was_ready(drill: Run) -> None:
+    for query, expected in (("llm_canary_ready", 1), ("llm_canary_mismatches_total", 0)):
+        (row,) = lab("metrics", query, "--json").json["metrics"]
+        assert [sample["value"] for sample in row["samples"]] == [expected]
+
+
 def test_a_second_start_is_refused_while_a_drill_runs(drill: Run) -> None:
     again = lab("start", SCENARIO)
     assert again.code == 1

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -87,7 +87,8 @@ class Postgres:
     def go_on(self) -> None:
         """Undo `hang`."""
         for process in self._processes():
-            process.resume()
+            with suppress(psutil.NoSuchProcess):  # one that was at its end
+                process.resume()
 
     def _processes(self) -> list[psutil.Process]:
         assert self.process

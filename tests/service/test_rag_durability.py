@@ -24,7 +24,9 @@ def written(folder: Path, **storage: str) -> Path:
     folder.mkdir()
     config = rag_config("http://127.0.0.1:1", free_port(), folder, folder / "vectors")
     config["storage"] |= storage
-    config["collections"]["books"] |= {"source": "disflqa"}
+    books = config["collections"]["books"]
+    books["source"] = "disflqa"
+    books["indexes"]["blue"]["chunk"] = {"max_tokens": 200}  # few passages: encoding them is most of the time
     file = folder / "rag.yaml"
     file.write_text(json.dumps(config))
     return file

@@ -149,7 +149,7 @@ def test_a_start_builds_what_is_missing_and_tells_how_far_it_is(start_rag: Start
 
 
 def test_killed_while_building_the_next_start_goes_on(start_rag: StartRag, tmp_path: Path) -> None:
-    books = {"source": "disflqa"}
+    books = {"source": "disflqa", "indexes": {"blue": {"chunk": {"max_tokens": 200}}}}
     rag = start_rag(ready=False, storage={"vectors": str(tmp_path)}, collections={"books": books})
     wait_until(lambda: any("passages" in reason for reason in rag.reasons()), "some passages are encoded", 60)
     rag.process.send_signal(signal.SIGKILL)
