@@ -52,8 +52,8 @@ def release(
 ) -> Release:
     """The default configuration of what `suites` need with `changes`, files of {service: merge patch}, and `patches`.
 
-    Collections that no suite asks about are left out: nothing has to build them. Raises ConfigError, also for a change
-    that would not be seen, because no suite needs what it speaks of.
+    Collections that no suite asks about are left out: nothing has to build them, and the others are built with all
+    cores. Raises ConfigError, also for a change that would not be seen, because no suite needs what it speaks of.
     """
     needed = {service for suite in suites for service in suite.suite.services}
     configs = workspace.defaults([name for name in SERVICES if name in needed])
@@ -67,7 +67,7 @@ def release(
         for patch in changed:
             _refuse_unseen("collection", patch.get("rag", {}).get("collections") or {}, asked)
         unasked = {name: None for name in (configs["rag"].get("collections") or {}) if name not in asked}
-        configs["rag"] = workspace.merge_patch(configs["rag"], {"collections": unasked})
+        configs["rag"] = workspace.on_all_cores(workspace.merge_patch(configs["rag"], {"collections": unasked}))
     return Release(configs, label)
 
 

@@ -69,7 +69,7 @@ def _before(run: Run, scenario: Scenario) -> Path:
     folder = run.folder / "state"
     folder.mkdir(exist_ok=True)
     configs = workspace.placed(workspace.healthy(scenario), run.ports)
-    workspace.write({"rag": configs["rag"]}, folder)
+    workspace.write({"rag": workspace.on_all_cores(configs["rag"])}, folder)
     return folder / "rag.yaml"
 
 

@@ -3,6 +3,7 @@
 import difflib
 import hashlib
 import json
+import os
 import secrets
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
@@ -103,6 +104,15 @@ def _absolute(config: Any) -> Any:
 
 def _url(port: int, path: str = "") -> str:
     return f"http://127.0.0.1:{port}{path}"
+
+
+def on_all_cores(rag: Mapping[str, Any]) -> dict[str, Any]:
+    """Retrieval's configuration with every core for encoders that do not say how many: to encode whole collections."""
+    encoders = rag.get("encoders")
+    if not isinstance(encoders, Mapping) or not all(isinstance(encoder, Mapping) for encoder in encoders.values()):
+        return dict(rag)  # validation will tell
+    threads = {"threads": os.cpu_count() or 1}
+    return {**rag, "encoders": {name: {**threads, **encoder} for name, encoder in encoders.items()}}
 
 
 def write(configs: Mapping[str, dict[str, Any]], folder: Path) -> None:

@@ -74,6 +74,21 @@ def test_merging_changes_neither_side():
     assert (target, patch) == ({"a": {"b": 1}}, {"a": {"c": {"d": 2}}})
 
 
+@pytest.mark.parametrize(
+    ("encoders", "expected"),
+    [
+        ({"a": {"kind": "onnx"}, "b": {"threads": 1}}, {"a": {"kind": "onnx", "threads": 3}, "b": {"threads": 1}}),
+        ({"a": 5}, {"a": 5}),
+        ("all", "all"),
+    ],
+)
+def test_all_cores_encode_unless_it_is_said_otherwise(monkeypatch, encoders, expected):
+    monkeypatch.setattr("os.cpu_count", lambda: 3)
+    rag = {"encoders": encoders, "limits": {}}
+    assert workspace.on_all_cores(rag) == {"encoders": expected, "limits": {}}
+    assert rag["encoders"] == encoders
+
+
 # ── files for people ──
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
