@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from lab import state, workspace
+from lab.alarms import alarm_figures
 from lab.anchor import measure as measure_anchor
 from lab.calibrate import Baseline
 from lab.code import code_digest
@@ -74,6 +75,7 @@ def check(
         },
         "metrics": metric_figures(run, public, start, end),
         "prompts": prompts,
+        "alarms": alarm_figures(run, public, start, progress),
         "config": workspace.effective(run.applied, run.info.services),
         "healthy": baseline.as_dict(),
     }

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from lab.evidence import RUNS, compare, refusals
+from lab.evidence import RUNS, compare, of_shares, refusals
 from lab.paths import SCENARIOS
 from lab.prometheus import Sample
 from lab.promql import QueryError, read
@@ -136,7 +136,7 @@ def _evidence(query: str, truth: Truth, folder: Path) -> tuple[bool, dict[str, f
     if refused := refusals(query, recordings["broken"].metrics, seconds):
         raise QueryError("; ".join(refused))
     values = _values(query, recordings)
-    comparison = compare(values, truth.separation)
+    comparison = compare(values, truth.separation, of_shares(query))
     return comparison.separates, values, [comparison.sentence]
 
 

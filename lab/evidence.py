@@ -87,11 +87,29 @@ def _metrics(named: frozenset[str], recorded: frozenset[str]) -> list[str]:
     return ["the query names no metric of the stack: constants, up and process metrics explain nothing"]
 
 
-def compare(values: Mapping[str, float | None], factor: float) -> Comparison:
+def of_shares(query: str) -> bool:
+    """Whether all that `query` reads are shares of 1, x_ratio by Prometheus's naming rules. Raises QueryError."""
+    named = {name for name in read(query).metrics if not _SAYS_NOTHING.fullmatch(name)}
+    return bool(named) and all(name.endswith("_ratio") for name in named)
+
+
+def compare(values: Mapping[str, float | None], factor: float, shares: bool = False) -> Comparison:
     """Does the broken value stand out? `values` are by name of `RUNS`, None where the query gave nothing.
 
-    It must be at least `factor` times both others, or both others at least `factor` times it.
+    It must be at least `factor` times both others, or both others at least `factor` times it. Of `shares` of 1 either
+    part may stand out: .99 and .80 are close, .01 and .20 are not, and both say the same.
     """
+    found = _compare(values, factor)
+    if found.separates or not shares or not all(0 <= (values[run] or 0.0) <= 1 for run in RUNS):
+        return found
+    rest = {run: None if value is None else 1 - value for run, value in values.items()}
+    of_rest = _compare(rest, factor)
+    if not of_rest.separates:
+        return found
+    return Comparison(True, of_rest.sentence.replace("The query", "The query, by what is left to 1,", 1))
+
+
+def _compare(values: Mapping[str, float | None], factor: float) -> Comparison:
     if unusable := [f"{run}: {reason}" for run in RUNS if (reason := _unusable(values[run]))]:
         return Comparison(False, f"The query cannot be compared: {'; '.join(unusable)}.")
     broken, healthy, decoy = (values[run] or 0.0 for run in RUNS)

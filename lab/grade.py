@@ -15,7 +15,19 @@ from typing import Any, Literal
 from lab.host import QUIET_SHARE
 from lab.measure import SCRAPED_SHARE, load_figures
 from lab.quality import Paired, paired, scores
-from lab.scenario import Bound, Check, Cost, Goodput, Level, Objectives, PromptHolds, Public, Quality, Work
+from lab.scenario import (
+    Bound,
+    Check,
+    Cost,
+    FalseAlarms,
+    Goodput,
+    Level,
+    Objectives,
+    PromptHolds,
+    Public,
+    Quality,
+    Work,
+)
 from lab.traffic import delivery
 from loadtests import LoadError
 from loadtests.plan import Plan, read_plan
@@ -172,6 +184,8 @@ def _check(
             return _ratio(check, measured["metrics"]["costs"][check.id], measured["healthy"]["costs"][check.id], "")
         case Level():
             return _level(check, measured["metrics"]["levels"][check.id])
+        case FalseAlarms():
+            return _level(check, measured["alarms"][check.id])
         case Bound():
             return _bound(check, measured["config"])
         case PromptHolds():
@@ -213,7 +227,7 @@ def _ratio(check: Work | Cost, value: float | None, healthy: float | None, unit:
     return _result(check, passed, value, threshold, healthy, margin, reason)
 
 
-def _level(check: Level, value: float | None) -> CheckResult:
+def _level(check: Level | FalseAlarms, value: float | None) -> CheckResult:
     value = _finite(value)
     if value is None:
         return CheckResult(check.id, check.title, check.kind, "not_measured", None, check.value, check.op, None, None,

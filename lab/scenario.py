@@ -167,6 +167,18 @@ class PromptHolds(Settings):
     value: float = Field(1.0, gt=0, le=1)
 
 
+class FalseAlarms(Settings):
+    """How often the drift monitor, as it is configured, would ring by chance: per hour of traffic like the load's first
+    seconds, in which nothing is wrong. See `lab.alarms`."""
+
+    kind: Literal["false_alarms"]
+    id: str
+    title: str
+    first_seconds: float = Field(gt=0)
+    op: Literal["<="] = "<="
+    value: float = Field(gt=0, description="rings per hour")
+
+
 class Quality(Settings):
     """How right the answers were where the right one is known, as a ratio to the healthy stack's on the same texts."""
 
@@ -178,7 +190,9 @@ class Quality(Settings):
     ratio_to_healthy: float = Field(gt=0, le=1)
 
 
-Check = Annotated[Goodput | Work | Cost | Level | Bound | PromptHolds | Quality, Field(discriminator="kind")]
+Check = Annotated[
+    Goodput | Work | Cost | Level | Bound | PromptHolds | FalseAlarms | Quality, Field(discriminator="kind")
+]
 
 
 class Watch(Settings):

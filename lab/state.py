@@ -19,6 +19,8 @@ from stack.lifeline import child_environment
 
 FOLDERS = {"rag": "rag", "moderation": "moderation", "drift": "traffic"}
 """Below the run's folder, by the service that keeps its data there."""
+REFERENCE = "state/reference.npz"
+"""Below the run's folder: what the drift monitor compares with, as it was before the incident."""
 
 
 def restore(run: Run, scenario: Scenario, progress: Progress) -> None:
@@ -51,7 +53,7 @@ def _build_indexes(run: Run, rag: Path, progress: Progress) -> None:
 
 def _make_reference(run: Run, scenario: Scenario, rag: Path, progress: Progress) -> None:
     """Of other questions than those that are practised or graded with; the same in every state of the run."""
-    made = run.folder / "state/reference.npz"
+    made = run.folder / REFERENCE
     if not made.exists():
         site, load = workspace.healthy(scenario)["drift"], scenario.public.load.grading
         wanted = site["reference"]["searches"]

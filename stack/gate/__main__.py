@@ -1,5 +1,6 @@
 """Starts the release gate: `python -m stack.gate --config FILE`."""
 
+import logging
 import sys
 
 from stack.gate.app import build
@@ -16,4 +17,5 @@ Every key of the configuration is described in stack/gate/config.py.
 """
 
 if __name__ == "__main__":
+    logging.getLogger("bm25s").setLevel(logging.WARNING)  # the library asks for DEBUG, and each round builds indexes
     sys.exit(run("gate", GateConfig, build, _HELP))

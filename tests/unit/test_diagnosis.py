@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.diagnosis import Truth, load_vocabulary
-from lab.evidence import MAX_CHARS, SMALLEST, compare, refusals
+from lab.evidence import MAX_CHARS, SMALLEST, compare, of_shares, refusals
 from stack.settings import ConfigError, parse
 
 STACK = {"vllm:num_requests_waiting", "vllm:prompt_tokens_total", "gateway_requests_total"}
@@ -256,6 +256,41 @@ def test_every_comparison_is_explained(
     sentence = compare({"broken": broken, "healthy": healthy, "decoy": decoy}, factor).sentence
     assert sentence.startswith("The query ")
     assert sentence.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("quantile(0.5, gate_perfect_ratio)", True),
+        ("min(gate_perfect_ratio) and max(up)", True),
+        ("sum(gateway_requests_total) / sum(gate_perfect_ratio)", False),
+        ("sum(rate(rag_legs_overlap_ratio_bucket[1m]))", False),
+        ("max(up)", False),
+    ],
+)
+def test_a_name_says_that_it_is_a_share(query: str, expected: bool) -> None:
+    assert of_shares(query) is expected
+
+
+@pytest.mark.parametrize(
+    ("broken", "healthy", "decoy", "expected"),
+    [
+        (1.0, 0.78, 0.8, True),
+        (0.8, 0.99, 0.98, True),
+        (0.8, 0.99, 0.82, False),
+        (0.9995, 0.9999, 0.9998, False),  # less than what counts as nothing
+        (0.5, 0.5, 0.5, False),
+        (1.2, 1.0, 1.0, False),
+        (None, 0.5, 0.5, False),
+    ],
+)
+def test_of_a_share_either_part_may_stand_out(broken, healthy, decoy, expected) -> None:
+    """Bug: the share of perfect answers, 1 instead of .8, was refused as evidence, and 1 less the same accepted."""
+    values = {"broken": broken, "healthy": healthy, "decoy": decoy}
+    found = compare(values, 2.0, shares=True)
+    assert found.separates is expected
+    assert found.sentence.startswith("The query")
+    assert not compare(values, 2.0).separates
 
 
 # ── the words ──

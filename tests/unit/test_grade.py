@@ -186,6 +186,18 @@ def test_a_level_without_a_number_is_no_verdict(tmp_path, value):
     assert (found.verdict, result(found, "quiet").outcome) == ("cannot_grade", "not_measured")
 
 
+@pytest.mark.parametrize(
+    ("rings", "verdict", "margin"), [(0.25, "pass", 4.0), (3.0, "fail", 3.0), (None, "cannot_grade", None)]
+)
+def test_an_alarm_may_ring_by_chance_so_often_and_no_more(tmp_path, rings, verdict, margin):
+    """Bug: limits that one window in forty exceeds passed two graded loads in three."""
+    check = {"id": "by_chance", "kind": "false_alarms", "title": "Rings", "first_seconds": 50, "value": 1.0}
+    write_load(tmp_path, rows(40, **WELL_TIMED), measured=measurements({"alarms": {"by_chance": rings}}))
+    found = grade(tmp_path, a_public([check]))
+    assert found.verdict == verdict
+    assert result(found, "by_chance").margin == margin
+
+
 # ── what nobody measured ──
 
 

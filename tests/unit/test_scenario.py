@@ -57,6 +57,11 @@ def problems(configs: Configs, original: Configs) -> list[str]:
     return []
 
 
+def test_it_asks_for_a_prediction(scenario: Scenario) -> None:
+    """Bug: ten points of a hundred were for predictions that one scenario did not ask for."""
+    assert {item.id for item in scenario.public.predict} == scenario.truth.predictions.keys() != set()
+
+
 # ── the folder ──
 
 
