@@ -14,7 +14,7 @@ from lab.scenario import FalseAlarms, Public
 from stack.drift.config import DriftConfig
 from stack.drift.monitor import Monitor, Reference
 from stack.drift.monitor import load as load_reference
-from stack.drift.traffic import Log, Parser, Searches
+from stack.drift.traffic import Searches, read
 from stack.settings import load
 
 DRAWS = 300
@@ -24,25 +24,24 @@ def alarm_figures(run: Run, public: Public, start: float, progress: Progress) ->
     """For each check of false alarms its rings per hour, of a graded load that began at `start` (unix seconds).
 
     The monitor is the one of the configuration in service, its reference that from before the incident. None where
-    there are too few searches for a window, or the reference is too small for it.
+    nothing was logged, too little for a window, or the reference is too small for it.
     """
     checks = [check for check in public.checks if isinstance(check, FalseAlarms)]
     if not checks:
         return {}
     progress("drawing windows from the usual questions: how often would the alarm ring by chance?")
     config, reference = load(run.applied / "drift.yaml", DriftConfig), load_reference(run.folder / state.REFERENCE)
-    log = run.folder / state.FOLDERS["drift"] / "searches.jsonl"
-    searches = Log(log, Parser(config.collection, reference.dimensions)).new()
     found: dict[str, float | None] = dict.fromkeys(check.id for check in checks)
-    for check in checks if searches is not None else ():
-        usual = searches[(searches.at >= start) & (searches.at < start + check.first_seconds)]
-        with suppress(ValueError):
+    with suppress(OSError, ValueError):
+        searches = read(run.applied / config.traffic, config.collection)
+        for check in checks:
+            usual = searches[(searches.at >= start) & (searches.at < start + check.first_seconds)]
             found[check.id] = rings_per_hour(config, reference, usual, len(usual) / check.first_seconds)
     return found
 
 
 def rings_per_hour(
-    config: DriftConfig, reference: Searches, usual: Searches, searches_per_second: float, seed: int = 0
+    config: DriftConfig, reference: Searches, usual: Searches, searches_per_second: float
 ) -> float | None:
     """False alarms to be expected in an hour of traffic like `usual`; None where that is too little for a window.
 
@@ -52,7 +51,7 @@ def rings_per_hour(
     size = config.window.searches
     if len(usual) < size:
         return None
-    monitor, rng = Monitor(config, Reference(reference, config)), np.random.default_rng(seed)
+    monitor, rng = Monitor(config, Reference(reference, config)), np.random.default_rng(0)
     beyond = dict.fromkeys(config.detectors, 0)
     for _ in range(DRAWS):
         for name, found in monitor.beyond(usual[rng.permutation(len(usual))[:size]]).items():

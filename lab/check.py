@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from lab import state, workspace
-from lab.alarms import alarm_figures
 from lab.anchor import measure as measure_anchor
 from lab.calibrate import Baseline
 from lab.code import code_digest
@@ -63,6 +62,8 @@ def check(
     anchors["after"] = measure_anchor(ANCHOR_SECONDS)
     site = workspace.healthy(scenario)["gateway"].get("documents", {})
     prompts = prompt_figures(run.audit_file, public, plan, rows_so_far(folder), site)
+    from lab.alarms import alarm_figures  # brings scikit-learn, a second and more, which only a check is to wait for
+
     measured = {
         "schema_version": 1,
         "scenario": scenario.id,

@@ -75,22 +75,26 @@ def refusals(query: str, recorded: frozenset[str], seconds: float) -> list[str]:
 
 def _metrics(named: frozenset[str], recorded: frozenset[str]) -> list[str]:
     """What is wrong with the choice of metrics."""
-    telling = {name for name in named if not _SAYS_NOTHING.fullmatch(name)}
+    telling = _telling(named)
     if telling & recorded:
         others = sorted(named - telling - _MAY_HELP)
         return [f"{name} tells which process ran, not what was wrong with it" for name in others]
     if telling:
         name = min(telling)
-        close = get_close_matches(name, [one for one in recorded if not _SAYS_NOTHING.fullmatch(one)], n=1)
+        close = get_close_matches(name, _telling(recorded), n=1)
         hint = f"; did you mean '{close[0]}'?" if close else ""
         return [f"the recording of the broken run has no metric {name}{hint}"]
     return ["the query names no metric of the stack: constants, up and process metrics explain nothing"]
 
 
+def _telling(named: frozenset[str]) -> set[str]:
+    return {name for name in named if not _SAYS_NOTHING.fullmatch(name)}
+
+
 def of_shares(query: str) -> bool:
     """Whether all that `query` reads are shares of 1, x_ratio by Prometheus's naming rules. Raises QueryError."""
-    named = {name for name in read(query).metrics if not _SAYS_NOTHING.fullmatch(name)}
-    return bool(named) and all(name.endswith("_ratio") for name in named)
+    telling = _telling(read(query).metrics)
+    return bool(telling) and all(name.endswith("_ratio") for name in telling)
 
 
 def compare(values: Mapping[str, float | None], factor: float, shares: bool = False) -> Comparison:
@@ -103,23 +107,21 @@ def compare(values: Mapping[str, float | None], factor: float, shares: bool = Fa
     if found.separates or not shares or not all(0 <= (values[run] or 0.0) <= 1 for run in RUNS):
         return found
     rest = {run: None if value is None else 1 - value for run, value in values.items()}
-    of_rest = _compare(rest, factor)
-    if not of_rest.separates:
-        return found
-    return Comparison(True, of_rest.sentence.replace("The query", "The query, by what is left to 1,", 1))
+    of_rest = _compare(rest, factor, "The query, by what is left to 1,")
+    return of_rest if of_rest.separates else found
 
 
-def _compare(values: Mapping[str, float | None], factor: float) -> Comparison:
+def _compare(values: Mapping[str, float | None], factor: float, who: str = "The query") -> Comparison:
     if unusable := [f"{run}: {reason}" for run in RUNS if (reason := _unusable(values[run]))]:
-        return Comparison(False, f"The query cannot be compared: {'; '.join(unusable)}.")
+        return Comparison(False, f"{who} cannot be compared: {'; '.join(unusable)}.")
     broken, healthy, decoy = (values[run] or 0.0 for run in RUNS)
     shown = f"broken {broken:.4g}, healthy {healthy:.4g}, decoy {decoy:.4g}"
     if all(_exceeds(broken, other, factor) for other in (healthy, decoy)):
-        return Comparison(True, f"The query tells the runs apart: {shown}, at least {factor:g} times both others.")
+        return Comparison(True, f"{who} tells the runs apart: {shown}, at least {factor:g} times both others.")
     if all(_exceeds(other, broken, factor) for other in (healthy, decoy)):
-        return Comparison(True, f"The query tells the runs apart: {shown}, at most 1/{factor:g} of both others.")
+        return Comparison(True, f"{who} tells the runs apart: {shown}, at most 1/{factor:g} of both others.")
     return Comparison(
-        False, f"The query does not tell the runs apart: {shown}; {_missing(broken, healthy, decoy, factor)}."
+        False, f"{who} does not tell the runs apart: {shown}; {_missing(broken, healthy, decoy, factor)}."
     )
 
 

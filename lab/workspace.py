@@ -19,6 +19,7 @@ from stack.settings import ConfigError, changed_paths, parse, protected_changes,
 
 DEFAULTS = ROOT / "stack/config"
 UPWARDS = "../../"  # how a default names something outside its folder
+MOST_THREADS = 64  # that an encoder may be configured with: stack/rag/config/stages.py
 
 
 def merge_patch(target: Any, patch: Any) -> Any:
@@ -111,7 +112,7 @@ def on_all_cores(rag: Mapping[str, Any]) -> dict[str, Any]:
     encoders = rag.get("encoders")
     if not isinstance(encoders, Mapping) or not all(isinstance(encoder, Mapping) for encoder in encoders.values()):
         return dict(rag)  # validation will tell
-    threads = {"threads": os.cpu_count() or 1}
+    threads = {"threads": min(os.cpu_count() or 1, MOST_THREADS)}
     return {**rag, "encoders": {name: {**threads, **encoder} for name, encoder in encoders.items()}}
 
 

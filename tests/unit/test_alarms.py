@@ -2,14 +2,15 @@
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from drift_handmade import config, lines, searches
+from handmade import CHECKS, a_public, a_run
 
 from lab import state
 from lab.alarms import alarm_figures, rings_per_hour
-from lab.scenario import FalseAlarms
+from lab.run import Run
 from stack.drift.config import DriftConfig
 from stack.drift.monitor import save
 from stack.drift.traffic import Searches
@@ -56,42 +57,50 @@ def test_too_few_searches_for_a_window_are_no_figure() -> None:
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> SimpleNamespace:
-    applied = tmp_path / "applied"
-    applied.mkdir()
-    written = nearest(kind="fixed", value=0.0).model_dump(mode="json", by_alias=True)
-    (applied / "drift.yaml").write_text(json.dumps(written))
-    save(REFERENCE, tmp_path / state.REFERENCE)
-    traffic = tmp_path / state.FOLDERS["drift"]
-    traffic.mkdir()
-    (traffic / "searches.jsonl").write_bytes(lines(USUAL))
-    return SimpleNamespace(folder=tmp_path, applied=applied)
+def run(tmp_path: Path) -> Run:
+    run = a_run(tmp_path / "run")
+    written = nearest(kind="fixed", value=0.0).model_copy(update={"traffic": Path("../traffic/searches.jsonl")})
+    (run.applied / "drift.yaml").write_text(json.dumps(written.model_dump(mode="json", by_alias=True)))
+    save(REFERENCE, run.folder / state.REFERENCE)
+    traffic(run).parent.mkdir()
+    traffic(run).write_bytes(lines(USUAL))
+    return run
 
 
-CHECK = FalseAlarms(kind="false_alarms", id="by_chance", title="t", first_seconds=300, value=1.0)
+def traffic(run: Run) -> Path:
+    return run.folder / "traffic/searches.jsonl"
 
 
-def figures(run: SimpleNamespace, start: float, *checks: FalseAlarms) -> dict[str, float | None]:
-    return alarm_figures(run, SimpleNamespace(checks=checks), start, lambda _: None)
+CHECK = {"kind": "false_alarms", "id": "by_chance", "title": "t", "first_seconds": 300, "value": 1.0}
 
 
-def test_only_the_first_seconds_of_the_load_are_usual(run: SimpleNamespace) -> None:
+def figures(run: Run, start: float, *checks: dict[str, Any]) -> dict[str, float | None]:
+    return alarm_figures(run, a_public(checks), start, lambda _: None)
+
+
+def test_only_the_first_seconds_of_the_load_are_usual(run: Run) -> None:
     start = USUAL.at[100]  # one search a second
     assert figures(run, start, CHECK) == {"by_chance": pytest.approx(3600 / 50)}
     nobody_asked = USUAL.at[-1] + 1
     assert figures(run, nobody_asked, CHECK) == {"by_chance": None}
 
 
-def test_without_such_a_check_nothing_is_drawn(run: SimpleNamespace) -> None:
+def test_a_log_that_was_full_and_renamed_meanwhile_counts_too(run: Run) -> None:
+    traffic(run).rename(traffic(run).with_name("searches.jsonl.1"))
+    traffic(run).write_bytes(lines(USUAL[:1]))
+    assert figures(run, USUAL.at[100], CHECK) == {"by_chance": pytest.approx(3600 / 50)}
+
+
+def test_without_such_a_check_nothing_is_drawn(run: Run) -> None:
     (run.applied / "drift.yaml").unlink()
-    assert figures(run, 0.0) == {}
+    assert figures(run, 0.0, *CHECKS) == {}
 
 
-def test_a_log_that_is_not_there_is_no_figure(run: SimpleNamespace) -> None:
-    (run.folder / state.FOLDERS["drift"] / "searches.jsonl").unlink()
+def test_a_log_that_is_not_there_is_no_figure(run: Run) -> None:
+    traffic(run).unlink()
     assert figures(run, 0.0, CHECK) == {"by_chance": None}
 
 
-def test_a_reference_that_is_too_small_for_the_windows_is_no_figure(run: SimpleNamespace) -> None:
+def test_a_reference_that_is_too_small_for_the_windows_is_no_figure(run: Run) -> None:
     save(REFERENCE[:60], run.folder / state.REFERENCE)
     assert figures(run, USUAL.at[0], CHECK) == {"by_chance": None}

@@ -75,15 +75,16 @@ def test_merging_changes_neither_side():
 
 
 @pytest.mark.parametrize(
-    ("encoders", "expected"),
+    ("cores", "encoders", "expected"),
     [
-        ({"a": {"kind": "onnx"}, "b": {"threads": 1}}, {"a": {"kind": "onnx", "threads": 3}, "b": {"threads": 1}}),
-        ({"a": 5}, {"a": 5}),
-        ("all", "all"),
+        (3, {"a": {"kind": "onnx"}, "b": {"threads": 1}}, {"a": {"kind": "onnx", "threads": 3}, "b": {"threads": 1}}),
+        (128, {"a": {}}, {"a": {"threads": 64}}),  # more are refused
+        (3, {"a": 5}, {"a": 5}),
+        (3, "all", "all"),
     ],
 )
-def test_all_cores_encode_unless_it_is_said_otherwise(monkeypatch, encoders, expected):
-    monkeypatch.setattr("os.cpu_count", lambda: 3)
+def test_all_cores_encode_unless_it_is_said_otherwise(monkeypatch, cores, encoders, expected):
+    monkeypatch.setattr("os.cpu_count", lambda: cores)
     rag = {"encoders": encoders, "limits": {}}
     assert workspace.on_all_cores(rag) == {"encoders": expected, "limits": {}}
     assert rag["encoders"] == encoders
