@@ -24,7 +24,6 @@ from loadtests.rows import Row
 
 ANCHOR_SECONDS, ANCHOR_ATTEMPTS = 4, 3
 IDLE_SHARE, IDLE_WAIT_SECONDS = 0.10, 20  # of the whole machine's CPU
-KILLED_STATUS = {-1, 137}  # supervisor's word for "ended by a signal", and a launcher's for SIGKILL of its child
 
 
 def check(
@@ -142,7 +141,7 @@ def _ended(run: Run, start: float, end: float) -> list[str]:
     """Services that ended by themselves or by somebody's hand during the window, each with how it ended."""
     return sorted(
         {
-            f"{event['service']} ({'killed' if event['exit_status'] in KILLED_STATUS else 'ended'})"
+            f"{event['service']} ({'killed' if event['exit_status'] in control.KILLED_STATUS else 'ended'})"
             for event in run.events("process")
             if start <= event["time"] <= end and event["state"] in control.OVER and event["service"] != "load"
         }

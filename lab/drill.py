@@ -187,6 +187,7 @@ def _taken(port: int) -> bool:
 
 def wait_ready(run: Run, progress: Progress, services: Iterable[str] | None = None) -> None:
     """Until every service says that it is ready; raises RunError with the log's end when one cannot be."""
+    since = time.monotonic()
     for name in ("prometheus", *run.info.services) if services is None else services:
         url, limit = _readiness(run, name)
         begun = time.monotonic()
@@ -195,15 +196,29 @@ def wait_ready(run: Run, progress: Progress, services: Iterable[str] | None = No
             if final:
                 raise RunError(f"{name} cannot become ready: {reason}")
             waited = time.monotonic() - begun
-            state = next((p for p in control.processes(run) if p.name == name), None)
+            state = next((p.state for p in control.processes(run) if p.name == name), None)
             log = run.logs / f"{name}.log"
-            if state is not None and (state.state == "FATAL" or (state.state == "EXITED" and state.exit_status >= 0)):
-                raise RunError(f"{name} does not run ({state.state.lower()}); the end of {log}:\n{errors_in(log)}")
+            if state == "FATAL" or gave_up(run, name, since):
+                raise RunError(f"{name} does not run: it ended by itself; the end of {log}:\n{errors_in(log)}")
             if waited > limit:
                 raise RunError(f"{name} was not ready after {waited:.0f} s; the end of {log}:\n{errors_in(log)}")
             progress(f"waiting for {name}: {reason or f'{waited:.0f} s'}")
             time.sleep(0.2)
         progress(f"{name} is ready")
+
+
+def gave_up(run: Run, name: str, since: float) -> bool:
+    """Whether `name` ended, and was not killed, since `since`, a monotonic time.
+
+    The run's events tell it and not supervisord's states: a program that ends unexpectedly is started again at once,
+    and one that ends after half a minute of loading would be waited for again and again.
+    """
+    return any(
+        (event["service"], event["state"]) == (name, "exited")
+        and event["monotonic"] >= since
+        and event["exit_status"] not in (None, *control.KILLED_STATUS)
+        for event in run.events("process")
+    )
 
 
 def errors_in(log: Path) -> str:

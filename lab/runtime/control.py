@@ -20,6 +20,7 @@ from stack.lifeline import child_environment
 
 UNREACHABLE = (OSError, http.client.HTTPException, xmlrpc.client.ProtocolError)
 STOP_SECONDS = 30
+KILLED_STATUS = {-1, 137}  # supervisor's word for "ended by a signal", and a launcher's for SIGKILL of its child
 OVER = frozenset({"exited", "backoff", "fatal"})  # in process events; backoff: it ended in its first second
 
 

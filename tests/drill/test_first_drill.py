@@ -124,6 +124,8 @@ def test_a_configuration_that_the_engine_refuses_is_rolled_back(drill: Run) -> N
     refused = lab("apply")
     restore(drill)
     assert refused.code == 1
+    ends = [event for event in drill.events("process") if (event["service"], event["state"]) == ("llm", "exited")]
+    assert len(ends) == 1, "nothing is started twice that says why it cannot run"
     assert "the old one is back in service" in " ".join(refused.err.split())
     assert httpx.get(f"{drill.gateway_url}/readyz", trust_env=False).status_code == 200
 
