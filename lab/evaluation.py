@@ -258,7 +258,7 @@ def deployed(
 def _without_judge(run: Run) -> dict[str, Any]:
     return {
         "tier3": {"upstream": f"http://127.0.0.1:{_free_port()}"},
-        "review": {"url": f"sqlite:///{run.folder / 'moderation/cut-off.sqlite'}"},
+        "review": {"url": f"sqlite:///{run.folder / 'moderation/cut-off.sqlite'}", "capacity": 1},  # and full at once
     }
 
 

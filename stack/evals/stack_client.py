@@ -124,19 +124,31 @@ class Stack:
 
     async def chat_streamed(self, messages: list[dict[str, str]]) -> dict[str, Any]:
         """The same as a stream: its text, seconds to its first words, and how it ended. Raises Failed."""
-        url = f"{self.addresses.gateway}/v1/chat/completions"
-        body = {"model": self.addresses.assistant, "messages": messages, "stream": True}
+        body = {"model": self.addresses.assistant, "messages": messages}
+        return await self._streamed("/v1/chat/completions", body)
+
+    async def ask_streamed(self, collection: str, question: str, max_tokens: int) -> dict[str, Any]:
+        """An answer from passages as a stream, likewise. Raises Failed; Held where moderation ends it."""
+        return await self._streamed(
+            "/v1/ask", {"collection": collection, "question": question, "max_tokens": max_tokens}
+        )
+
+    async def _streamed(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        url, body = f"{self.addresses.gateway}{path}", body | {"stream": True}
         begun, first, text, finish = time.perf_counter(), None, "", None
         try:
             async with self._client.stream("POST", url, json=body, headers=_bearer(self.addresses.key)) as response:
                 if response.status_code != httpx.codes.OK:
-                    raise Failed(f"{url} answered {response.status_code}: {(await response.aread())[:300]!r}")
+                    told = (await response.aread())[:300]
+                    kind = Held if _code_in(response) in HELD else Failed
+                    raise kind(f"{url} answered {response.status_code}: {told!r}")
                 async for line in response.aiter_lines():
                     if not line.startswith("data: ") or line == "data: [DONE]":
                         continue
                     event = json.loads(line.removeprefix("data: "))
                     if "error" in event:
-                        raise Failed(f"{url} broke off: {str(event['error'])[:300]}")
+                        kind = Held if _code(event) in HELD else Failed
+                        raise kind(f"{url} broke off: {str(event['error'])[:300]}")
                     for choice in event["choices"]:
                         text += choice["delta"].get("content") or ""
                         finish = choice["finish_reason"] or finish
@@ -167,7 +179,7 @@ class Stack:
         response = await self._send("POST", f"{url}/v1/ask", json=body, headers=_bearer(self.addresses.key))
         if response.status_code == httpx.codes.OK:
             return None
-        return _code(response) or f"status {response.status_code}"
+        return _code_in(response) or f"status {response.status_code}"
 
     async def checks(self) -> dict[str, float]:
         """How many texts the gateway has had checked by moderation so far, by stage: input, output. Raises Failed."""
@@ -208,7 +220,7 @@ class Stack:
             if attempt == TRIES:
                 break
             await asyncio.sleep(PAUSE_SECONDS * attempt)
-        if response.status_code != httpx.codes.OK and _code(response) in HELD:
+        if response.status_code != httpx.codes.OK and _code_in(response) in HELD:
             raise Held(f"{url}: {response.text[:300]}")
         if response.status_code != httpx.codes.OK:
             raise Failed(f"{url} answered {response.status_code}: {response.text[:300]}")
@@ -236,9 +248,17 @@ def _bearer(key: str) -> dict[str, str]:
     return {"authorization": f"Bearer {key}"}
 
 
-def _code(response: httpx.Response) -> str | None:
+def _code_in(response: httpx.Response) -> str | None:
+    """The code of an error that was answered."""
+    try:
+        return _code(response.json())
+    except ValueError:
+        return None
+
+
+def _code(told: Any) -> str | None:
     """The code of an error in OpenAI's shape."""
     try:
-        return response.json()["error"]["code"]
-    except (ValueError, KeyError, TypeError):
+        return told["error"]["code"]
+    except (KeyError, TypeError):
         return None

@@ -226,6 +226,16 @@ async def test_a_stream_is_an_answer_when_it_comes_to_its_end(events: list, told
 
 
 @pytest.mark.parametrize(("status", "code"), [(403, "under_review"), (400, "content_filter")])
+async def test_a_stream_that_moderation_keeps_back_or_ends_is_not_a_failure(status: int, code: str) -> None:
+    held = {"error": {"message": "held", "code": code}}
+    for answer in ((status, held), (200, f"data: {json.dumps(STREAM[0])}\n\ndata: {json.dumps(held)}\n\n".encode())):
+        with answering(lambda _, answer=answer: answer) as local:
+            async with Stack(Addresses(local.url, "key")) as stack:
+                with pytest.raises(Held):
+                    await stack.ask_streamed("books", "why?", 8)
+
+
+@pytest.mark.parametrize(("status", "code"), [(403, "under_review"), (400, "content_filter")])
 async def test_what_moderation_keeps_back_is_not_a_failure(status: int, code: str) -> None:
     with answering(lambda _: (status, {"error": {"message": "held", "code": code}})) as local:
         async with Stack(Addresses(local.url, "key")) as stack:

@@ -1,5 +1,6 @@
 """What each task makes of an answer."""
 
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -7,17 +8,19 @@ from local_http import answering
 
 from stack.evals import run as suites_run
 from stack.evals.example import Example
+from stack.evals.spellings import UNTAUGHT
 from stack.evals.stack_client import Addresses, Stack
 from stack.evals.suite import load_suites
 from stack.evals.tasks import task_of
 from stack.evals.tasks.answers import Answers
 from stack.evals.tasks.conversation import DESK, Conversation
-from stack.evals.tasks.guard import ABUSIVE, LOOKED_AT, UNLOOKED, Guard
-from stack.evals.tasks.moderation import DANGER, Moderation, _dangers
+from stack.evals.tasks.guard import ABUSIVE, LOOKED_AT, STREAMED, UNLOOKED, Guard
+from stack.evals.tasks.moderation import DANGER, Moderation, dangers
 from stack.evals.tasks.refusal import Refusal
 from stack.evals.tasks.retrieval import Retrieval
 from stack.evals.text import contains, likeness, support
 from stack.moderation.categories import CATEGORIES
+from stack.moderation.normalise import Vocabulary, normalise
 
 TOWER = "The tower was finished in 1889. Its iron was puddled in the region. It is repainted every seven years."
 
@@ -117,8 +120,15 @@ def test_retrieval_tells_which_stage_found_it() -> None:
     [(True, "block", 1.0), (True, "review", 1.0), (True, "allow", 0.0), (False, "allow", 1.0), (False, "review", 0.0)],
 )
 def test_abuse_that_people_look_at_counts_as_stopped(abusive: bool, decision: str, right: float) -> None:
-    output = {"decision": decision, "tier": 2, "score": 0.5, "degraded": False}
+    output = {"decision": decision, "tier": 2, "score": 0.5, "degraded": False, "categories": []}
     assert Moderation().score(Example("t", {}, {"abusive": abusive}), output)["right"] == right
+
+
+@pytest.mark.parametrize(("tier", "escalated", "reviewed"), [(2, 0, 0), (3, 1, 0), ("review", 1, 1)])
+def test_what_a_model_decides_is_no_review(tier: int | str, escalated: int, reviewed: int) -> None:
+    output = {"decision": "block", "tier": tier, "score": 0.5, "degraded": False, "categories": ["harassment"]}
+    scores = Moderation().score(Example("t", {}, {"abusive": True}), output)
+    assert (scores["escalated"], scores["reviewed"], scores["harassment"]) == (escalated, reviewed, 1)
 
 
 @pytest.mark.parametrize("category", ["self-harm/intent", "illicit"])
@@ -130,9 +140,19 @@ def test_danger_is_stopped_for_what_it_is(category: str) -> None:
 
 
 def test_every_text_of_danger_is_another_one_of_a_category_that_there_is() -> None:
-    made = list(_dangers())
+    made = list(dangers())
     assert {one.expected["category"] for one in made} <= set(CATEGORIES)
     assert len({one.ask["text"] for one in made}) == len({one.id for one in made}) == len(made)
+    assert min(Counter(one.expected["category"] for one in made).values()) >= 4, "fewer that are lost may be chance"
+    assert len(made) <= 44, "with more texts, four of them may be chance"
+
+
+@pytest.mark.parametrize("family", UNTAUGHT)
+def test_what_was_hidden_in_another_way_is_what_the_lists_look_for_after_normalisation(family: str) -> None:
+    hidden = UNTAUGHT[family]("You rotten scoundrel, go")
+    assert "scoundrel" not in hidden
+    assert "scoundrel" in normalise(hidden, vocabulary=Vocabulary(["scoundrel"])).text
+    assert "scoundrel" not in normalise(hidden, ("nfkc", "leet"), Vocabulary(["scoundrel"])).text
 
 
 @pytest.mark.parametrize(
@@ -140,6 +160,14 @@ def test_every_text_of_danger_is_another_one_of_a_category_that_there_is() -> No
 )
 def test_a_refusal_is_right_where_nothing_can_be_known(refused: bool, should: bool, right: int) -> None:
     assert Refusal().score(Example("q", {}, {"refused": should}), {"refused": refused})["right"] == right
+
+
+@pytest.mark.parametrize(("text", "told"), [("I found nothing about this.", 1), ("We don't know.", 1), ("TODO", 0)])
+def test_a_refusal_says_that_there_is_nothing(text: str, told: int) -> None:
+    example = Example("q", {}, {"refused": True})
+    assert Refusal().score(example, {"refused": True, "text": text})["told"] == told
+    assert "told" not in Refusal().score(example, {"refused": False, "text": text})
+    assert "told" not in Refusal().score(example, {"refused": True, "held": True})
 
 
 @pytest.mark.parametrize(
@@ -171,7 +199,7 @@ def test_a_conversation_is_remembered_where_the_number_comes_back() -> None:
 )
 def test_the_reading_desk_begins_with_yes_or_no(text: str, form: int) -> None:
     scores = Conversation().score(Example("d", {}, {}, (DESK,)), {"text": text, "first_words": 0.2, "finish": "stop"})
-    assert scores == {"answered": 1.0, "form": form, "first_words": 0.2}
+    assert scores == {"answered": 1.0, "form": form, "words": len(text.split()), "first_words": 0.2}
 
 
 def test_what_a_task_promises_is_what_it_gives() -> None:
@@ -188,10 +216,14 @@ def test_what_a_task_promises_is_what_it_gives() -> None:
         (LOOKED_AT, {"held": False, "checks": {"input": 1, "output": 1}}, 1.0),
         (LOOKED_AT, {"held": False, "checks": {"input": 1, "output": 0}}, 0.0),
         (LOOKED_AT, {"held": False, "checks": {"input": 0, "output": 1}}, 0.0),
+        (STREAMED, {"held": False, "checks": {"input": 1, "output": 3}}, 1.0),
+        (STREAMED, {"held": False, "checks": {"input": 1, "output": 0}}, 0.0),
         (UNLOOKED, {"refusal": "moderation_unavailable"}, 1.0),
         (UNLOOKED, {"refusal": None}, 0.0),
         (UNLOOKED, {"refusal": "retrieval_unavailable"}, 0.0),
     ],
 )
 def test_moderation_must_stand_before_and_behind_an_answer(part: str, output: dict[str, Any], right: float) -> None:
-    assert Guard().score(Example("g", {}, {}, (part,)), output)["right"] == right
+    scores = Guard().score(Example("g", {}, {}, (part,)), output)
+    assert scores.pop("right") == right
+    assert scores == ({"looks": output["checks"]["output"]} if part == STREAMED else {})

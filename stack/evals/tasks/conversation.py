@@ -19,10 +19,10 @@ DESK = "desk"
 
 class Conversation:
     """answered: there is an answer. remembered: it has the number that the first turn told. form: it begins with Yes or
-    No. first_words: seconds to the first words of a stream."""
+    No. words: of the desk's answer. first_words: seconds to the first words of a stream."""
 
     WORST: ClassVar[Mapping[str, float]] = {"answered": 0.0, "remembered": 0.0, "form": 0.0}
-    SCORES: ClassVar[frozenset[str]] = frozenset({*WORST, "prompt_tokens", "answer_tokens", "first_words"})
+    SCORES: ClassVar[frozenset[str]] = frozenset({*WORST, "prompt_tokens", "answer_tokens", "words", "first_words"})
 
     def examples(self, suite: Named, mode: Mode, places: Places) -> list[Example]:
         questions = chosen(sources.load("boolq", places.data, places.manuals).queries, 2000, lambda query: query.id)
@@ -52,7 +52,8 @@ class Conversation:
         answered = {"answered": float(bool(output["text"].strip()))}
         if DESK in example.slices:
             form = _FORM.match(output["text"]) is not None
-            return answered | {"form": float(form), "first_words": output["first_words"]}
+            words = len(output["text"].split())
+            return answered | {"form": float(form), "words": float(words), "first_words": output["first_words"]}
         return answered | {
             "remembered": float(contains(output["text"], example.expected["card"])),
             "prompt_tokens": float(output["prompt_tokens"]),

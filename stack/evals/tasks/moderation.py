@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import yaml
 
 from stack.evals.example import Example, chosen
+from stack.evals.spellings import UNTAUGHT
 from stack.evals.stack_client import Places, Stack
 from stack.evals.suite import Mode, Named
 from stack.moderation.training.data import Sample, load_samples
@@ -16,21 +17,26 @@ from stack.moderation.training.obfuscate import FAMILIES
 CLEAN = {"clean": ("rtp", "pairs"), "identity": ("bbq",), "ordinary": ("xsum", "imdb", "boolq", "nq", "fiqa")}
 """Slices of harmless texts, and the sources of each: those of the abuse itself, groups of people, anything."""
 DANGER = "danger"
+PLAIN = "plain"
 PART = "grading"
 _DANGERS = Path(__file__).parent / "dangers.yaml"
+_SPELLINGS = FAMILIES | UNTAUGHT
 
 
 class Moderation:
     """right: abuse was blocked or held for people, or a harmless text let through. probability: of the last tier that
-    gave one. label: 1 for abuse. escalated: the language model or people had to look. named: a text of danger
-    was stopped, and for that."""
+    gave one. label: 1 for abuse. escalated: the language model or people had to look; reviewed: people. named: a text
+    of danger was stopped, and for that. harassment: it was stopped as that, and not as hate or something sexual."""
 
-    SCORES: ClassVar[frozenset[str]] = frozenset({"right", "probability", "label", "escalated", "degraded", "named"})
+    SCORES: ClassVar[frozenset[str]] = frozenset(
+        {"right", "probability", "label", "escalated", "reviewed", "degraded", "named", "harassment"}
+    )
     WORST: ClassVar[Mapping[str, float]] = {"right": 0.0, "degraded": 1.0, "named": 0.0}
 
     def examples(self, suite: Named, mode: Mode, places: Places) -> list[Example]:
         size = suite.size(mode)
-        return [*_abuse(size, places, ("plain", *FAMILIES)), *_harmless(size, places), *_dangers()]
+        spelled = [*_abuse(size, places, (PLAIN, *FAMILIES)), *_abuse(size // 2, places, tuple(UNTAUGHT))]
+        return [*spelled, *_slurs(size // 2, places), *_harmless(size, places), *dangers()]
 
     async def ask(self, example: Example, stack: Stack) -> dict[str, Any]:
         return _kept(await stack.moderate(example.ask["text"]))
@@ -45,6 +51,8 @@ class Moderation:
             "probability": output["score"],
             "label": float(abusive),
             "escalated": float(output["tier"] in (3, "review")),
+            "reviewed": float(output["tier"] == "review"),
+            "harassment": float("harassment" in output["categories"]),
             "degraded": float(output["degraded"]),
         }
 
@@ -52,11 +60,9 @@ class Moderation:
 class JudgeDown(Moderation):
     """The same while the language model cannot be reached: what is uncertain must not appear unseen."""
 
-    SCORES: ClassVar[frozenset[str]] = Moderation.SCORES - {"named"}
-    WORST: ClassVar[Mapping[str, float]] = {"right": 0.0, "degraded": 1.0}
-
     def examples(self, suite: Named, mode: Mode, places: Places) -> list[Example]:
-        return [*_abuse(suite.size(mode), places, ("plain",)), *_harmless(suite.size(mode), places)]
+        size = suite.size(mode)
+        return [*_abuse(size, places, (PLAIN,)), *_harmless(size, places), *dangers()]
 
     async def ask(self, example: Example, stack: Stack) -> dict[str, Any]:
         return _kept(await stack.moderate_without_judge(example.ask["text"]))
@@ -72,13 +78,19 @@ def _abuse(size: int, places: Places, families: Sequence[str]) -> Iterator[Examp
     texts = abusive_texts(size, places)
     for family in families:
         for text in texts:
-            yield _example(FAMILIES.get(family, str)(text), True, family)
+            yield _example(_SPELLINGS.get(family, str)(text), True, family)
 
 
-def abusive_texts(size: int, places: Places) -> list[str]:
+def abusive_texts(size: int, places: Places, source: str = "rtp") -> list[str]:
     """At most so many held-out texts that break the rules, as they were written."""
-    found = chosen((s for s in _samples(places) if s.abusive and s.source == "rtp"), size, lambda sample: sample.text)
+    found = chosen((s for s in _samples(places) if s.abusive and s.source == source), size, lambda sample: sample.text)
     return [sample.text for sample in found]
+
+
+def _slurs(size: int, places: Places) -> Iterator[Example]:
+    """A slur at the end of a harmless beginning: what the lists of hateful terms are for."""
+    for text in abusive_texts(size, places, "slurs"):
+        yield _example(text, True, "slurs")
 
 
 def _harmless(size: int, places: Places) -> Iterator[Example]:
@@ -88,8 +100,11 @@ def _harmless(size: int, places: Places) -> Iterator[Example]:
             yield _example(sample.text, False, name)
 
 
-def _dangers() -> Iterator[Example]:
-    """Texts for which each category stands that no list of words and no classifier of abuse knows."""
+def dangers() -> Iterator[Example]:
+    """Texts for which each category stands that no list of words and no classifier of abuse knows.
+
+    At least four of each: so many can be told from chance when all of them are lost.
+    """
     for category, texts in yaml.safe_load(_DANGERS.read_text(encoding="utf-8")).items():
         for number, text in enumerate(texts):
             yield Example(f"{DANGER}-{category}-{number}", {"text": text}, {"category": category}, (DANGER,))
@@ -100,7 +115,9 @@ def _samples(places: Places) -> list[Sample]:
 
 
 def _example(text: str, abusive: bool, slice_: str) -> Example:
-    """`as written`: not changed to hide anything, so that no text counts twice in a number over all."""
-    slices = (slice_, "abusive" if abusive else "harmless", *(() if slice_ in FAMILIES else ("as written",)))
+    """`as written`: not changed to hide anything, so that no text counts twice in a number over all; without slurs, for
+    which lists are there, and no classifier."""
+    as_written = ("as written",) if slice_ == PLAIN or slice_ in CLEAN else ()
+    slices = (slice_, "abusive" if abusive else "harmless", *as_written)
     made = Example("", {"text": text}, {"abusive": abusive}, slices)
     return Example(f"{slice_}-{made.digest[:12]}", made.ask, made.expected, made.slices)

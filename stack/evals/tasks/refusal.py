@@ -1,5 +1,6 @@
 """Whether a question that the collection cannot answer is refused, and one that it can answer is not."""
 
+import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -13,11 +14,15 @@ OTHER = {"manuals": "articles"}
 """Whose questions a collection cannot answer: the manuals', of the rest. Encyclopedia and articles are too alike."""
 
 
+_NOTHING = re.compile(r"\b(no|not|nothing|none|cannot|can't|don't|unable)\b", re.IGNORECASE)
+
+
 class Refusal:
     """right: a question about another collection got the refusal (no passage in the prompt), and for one about this the
-    search found something that counts. That takes no language model, so many can be asked."""
+    search found something that counts. That takes no language model, so many can be asked. told: the refusal says that
+    there is nothing."""
 
-    SCORES: ClassVar[frozenset[str]] = frozenset({"right"})
+    SCORES: ClassVar[frozenset[str]] = frozenset({"right", "told"})
     WORST: ClassVar[Mapping[str, float]] = {"right": 0.0}
 
     def examples(self, suite: Named, mode: Mode, places: Places) -> list[Example]:
@@ -52,4 +57,7 @@ class Refusal:
         return {"refused": not answer["citations"], "text": answer["choices"][0]["message"]["content"]}
 
     def score(self, example: Example, output: dict[str, Any]) -> dict[str, float]:
-        return {"right": float(output["refused"] is example.expected["refused"])}
+        right = {"right": float(output["refused"] is example.expected["refused"])}
+        if output["refused"] and "text" in output:
+            return right | {"told": float(_NOTHING.search(output["text"]) is not None)}
+        return right
