@@ -13,6 +13,14 @@ from stack.rag import sources
 _FORM = re.compile(r"\W*(yes|no)\b", re.IGNORECASE)
 TURNS = (1, 4, 12)
 """Questions of the reader, the last one included."""
+_STORY = (
+    "I have been a reader of this library for eleven years, and I come on Saturdays with my two children, who like the "
+    "books about animals best. My sister comes as well when she is in town. Last week the machine at the door did not "
+    "take my card, and the lady at the desk was so kind as to write the number down for me, so that I can tell it to "
+    "you today. We would like to order a book about whales and one about the sea, and if there is a new one about "
+    "volcanoes, my daughter would be glad to have it before the holidays. We are in no hurry with the others. "
+)
+"""Before the number and the question where all is in one message: what is cut off there is lost."""
 DESK = "desk"
 """A reader's question to the reading desk, whose rules ask for a Yes or No first; answered as a stream."""
 
@@ -65,7 +73,7 @@ def _messages(card: str, questions: list[str]) -> list[dict[str, str]]:
     told = f"The number of my library card is {card}."
     asked = "What is the number of my library card?"
     if not questions:
-        return [{"role": "user", "content": f"{told} {asked}"}]
+        return [{"role": "user", "content": f"{_STORY}{told} {asked}"}]
     messages = [
         {"role": "user", "content": told},
         {"role": "assistant", "content": "Thank you, I have noted the number of your card."},
