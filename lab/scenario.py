@@ -168,13 +168,12 @@ class PromptHolds(Settings):
 
 
 class FalseAlarms(Settings):
-    """How often the drift monitor, as it is configured, would ring by chance: per hour of traffic like the load's first
-    seconds, in which nothing is wrong. See `lab.alarms`."""
+    """How often the drift monitor, as it is configured, would ring by chance, per hour. See `lab.alarms`."""
 
     kind: Literal["false_alarms"]
     id: str
     title: str
-    first_seconds: float = Field(gt=0)
+    searches_per_second: float = Field(gt=0, description="of usual traffic")
     op: Literal["<="] = "<="
     value: float = Field(gt=0, description="rings per hour")
 

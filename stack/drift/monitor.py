@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from stack.drift.config import Detector, DriftConfig
+from stack.drift.config import Detector, DriftConfig, Threshold
 from stack.drift.distances import SCORES, VECTORS, Distance
 from stack.drift.null import Null, resample
 from stack.drift.traffic import Searches
@@ -108,6 +108,14 @@ def distance_of(detector: Detector) -> Distance:
     return (VECTORS if detector.signal == "queries" else SCORES)[detector.distance]
 
 
+def limit_of(threshold: Threshold, null: Null) -> float:
+    """What a distance must exceed to be beyond."""
+    if threshold.kind == "fixed":
+        assert threshold.value is not None, "the configuration was checked"
+        return threshold.value
+    return max(null.quantile(threshold.share), null.middle + threshold.least_effect)
+
+
 class Monitor:
     """Takes searches as they come, and looks at each window that they fill."""
 
@@ -146,29 +154,15 @@ class Monitor:
             tuple(compared),
         )
 
-    def beyond(self, window: Searches) -> dict[str, bool]:
-        """By detector, whether `window` is beyond the pinned reference's limit; it counts in no row of windows."""
-        measured = {name: self._measure(name, "pinned", self._pinned, window) for name in self._config.detectors}
-        return {name: distance > limit for name, (distance, limit) in measured.items()}
-
     def _compare(self, name: str, which: Which, before: Searches, window: Searches) -> Compared:
-        distance, limit = self._measure(name, which, before, window)
+        detector, null = self._config.detectors[name], self.nulls[name][which]
+        distance = distance_of(detector)(values_of(before, detector), values_of(window, detector))
+        limit = limit_of(detector.threshold, null)
         beyond = distance > limit
         row = self._in_a_row.get((name, which), 0) + 1 if beyond else 0
         self._in_a_row[name, which] = row
         drift = row >= self._config.consecutive
-        null = self.nulls[name][which]
         return Compared(name, which, distance, null.middle, limit, null.p_value(distance), beyond, row, drift)
-
-    def _measure(self, name: str, which: Which, before: Searches, window: Searches) -> tuple[float, float]:
-        """The distance, and what it must exceed."""
-        detector, null = self._config.detectors[name], self.nulls[name][which]
-        threshold = detector.threshold
-        distance = distance_of(detector)(values_of(before, detector), values_of(window, detector))
-        if threshold.kind == "fixed":
-            assert threshold.value is not None, "the configuration was checked"
-            return distance, threshold.value
-        return distance, max(null.quantile(threshold.share), null.middle + threshold.least_effect)
 
     def _sampled(self, before: Searches, which: Which) -> Searches:
         """As many as the null was measured against, the same rows each time."""

@@ -191,7 +191,7 @@ def test_a_level_without_a_number_is_no_verdict(tmp_path, value):
 )
 def test_an_alarm_may_ring_by_chance_so_often_and_no_more(tmp_path, rings, verdict, margin):
     """Bug: limits that one window in forty exceeds passed two graded loads in three."""
-    check = {"id": "by_chance", "kind": "false_alarms", "title": "Rings", "first_seconds": 50, "value": 1.0}
+    check = {"id": "by_chance", "kind": "false_alarms", "title": "Rings", "searches_per_second": 20, "value": 1.0}
     write_load(tmp_path, rows(40, **WELL_TIMED), measured=measurements({"alarms": {"by_chance": rings}}))
     found = grade(tmp_path, a_public([check]))
     assert found.verdict == verdict
