@@ -22,8 +22,7 @@ def outcome_of(verdicts: Iterable[Verdict]) -> Outcome:
 
 def sentence(verdicts: Sequence[Verdict]) -> str:
     """The whole verdict in one sentence."""
-    blocking = [f"{f.suite}: {f.metric}" for v in verdicts for f in v.findings if f.outcome == "block"]
-    warning = [f"{f.suite}: {f.metric}" for v in verdicts for f in v.findings if f.outcome == "warn"]
+    blocking, warning = _named(verdicts, "block"), _named(verdicts, "warn")
     unjudged = [verdict.suite for verdict in verdicts if verdict.problem]
     if unjudged and blocking:
         return f"BLOCK: worse than the baseline in {', '.join(blocking)}; not judged: {', '.join(unjudged)}."
@@ -34,6 +33,17 @@ def sentence(verdicts: Sequence[Verdict]) -> str:
     if warning:
         return f"Pass, with a warning about {', '.join(warning)}."
     return "Pass: nothing is worse than the baseline beyond its tolerance."
+
+
+def _named(verdicts: Iterable[Verdict], outcome: Outcome) -> list[str]:
+    """Each suite with such findings, the first of them by name."""
+    found = []
+    for verdict in verdicts:
+        metrics = [finding.metric for finding in verdict.findings if finding.outcome == outcome]
+        if metrics:
+            more = f" and {len(metrics) - 2} more" if len(metrics) > 2 else ""
+            found.append(f"{verdict.suite} ({', '.join(metrics[:2])}{more})")
+    return found
 
 
 def cells(finding: Finding) -> list[str]:

@@ -41,7 +41,7 @@ def test_much_worse_blocks_and_names_the_metric(tmp_path: Path) -> None:
     verdict = judge_suite(of, "quick", rows(worse), baseline(of, rows(HALF)))
     assert finding(verdict).outcome == "block"
     assert finding(verdict).interval.high < -0.05
-    assert "texts: right" in sentence([verdict])
+    assert "in texts (right)." in sentence([verdict])
 
 
 def test_a_loss_that_may_be_chance_does_not_block_and_says_so(tmp_path: Path) -> None:

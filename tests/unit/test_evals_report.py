@@ -54,6 +54,13 @@ def test_all_reports_are_written(tmp_path: Path) -> None:
     assert all(path.stat().st_size > 300 for path in made.values())
 
 
+def test_the_sentence_stays_one_where_much_is_worse(tmp_path: Path) -> None:
+    one = verdict(tmp_path, 0.5)
+    (worse,) = [finding for finding in one.findings if finding.outcome == "block"]
+    many = replace(one, findings=tuple(replace(worse, metric=name) for name in ("a", "b", "c", "d")))
+    assert report.sentence([many]).endswith("in texts (a, b and 2 more).")
+
+
 def test_what_cannot_be_judged_is_no_pass_in_any_form(tmp_path: Path) -> None:
     silent = Verdict("preference", "Whether it is preferred.", (), problem="the judge is <down>; start it")
     fine = verdict(tmp_path, 1.0)
