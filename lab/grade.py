@@ -78,9 +78,13 @@ class Grade:
         return asdict(self)
 
 
+MOST_SAID = 1000
+
+
 def margin_in_words(margin: float, unit: str) -> str:
-    """A margin with its unit, which is a factor or a number of standard errors."""
-    return f"{margin:.1f}{'×' if unit == '×' else f' {unit}'}"
+    """A margin with its unit, which is a factor or a number of standard errors; above a thousand no more than that."""
+    number = f"{margin:.1f}" if margin <= MOST_SAID else f"over {MOST_SAID:,}"
+    return f"{number}{'×' if unit == '×' else f' {unit}'}"
 
 
 def grade(folder: Path, public: Public) -> Grade:

@@ -12,7 +12,7 @@ from handmade import CHECKS, KV_BUDGET, a_plan, a_public, a_row, measurements, r
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lab.grade import STALL_SECONDS, CheckResult, Grade, grade, same_speed
+from lab.grade import STALL_SECONDS, CheckResult, Grade, grade, margin_in_words, same_speed
 from lab.host import QUIET_SHARE
 from lab.quality import key
 from loadtests.labelled import Expected
@@ -491,3 +491,11 @@ def test_quality_without_the_healthy_stacks_answers_is_not_graded(tmp_path):
     """Exploit: another set of questions than the healthy stack was asked."""
     a_labelled_load(tmp_path, [1] * 10, None)
     assert grade(tmp_path, a_public([RANKING])).verdict == "cannot_grade"
+
+
+@pytest.mark.parametrize(
+    ("margin", "unit", "words"),
+    [(1.24, "×", "1.2×"), (1000, "×", "1000.0×"), (1.6e14, "×", "over 1,000×"), (5.0, "SE", "5.0 SE")],
+)
+def test_a_margin_is_no_longer_than_anybody_reads(margin, unit, words):
+    assert margin_in_words(margin, unit) == words
