@@ -3,7 +3,7 @@
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -67,16 +67,17 @@ def load_faults(names: Sequence[str] | None = None) -> dict[str, Fault]:
 
 
 def run(names: Sequence[str] | None, mode: Mode, rounds: int, progress: Progress) -> list[Caught]:
-    """Evaluate each fault, and before them the stack as it is, `rounds` times. What is found is kept as it comes, and
-    what was found before of the same stack, suites and fault is not asked again."""
+    """Evaluate each fault with the suites that can see it, and before them the stack as it is, `rounds` times. What is
+    found is kept as it comes, and what was found before of the same stack, suites and fault is not asked again."""
     suites = load_suites()
     todo = [_Release(f"healthy-{number}", "Nothing is wrong", (), {}) for number in range(1, rounds + 1)]
     todo += [_Release(name, fault.title, fault.catches, fault.change) for name, fault in load_faults(names).items()]
     known = {(one.fault, one.identity): one for one in stored() if one.outcome in ("pass", "warn", "block")}
-    compared = [f"{suite.hash} {baseline.read(suite, mode).made}" for suite in suites]
     found = []
     for one in todo:
-        release = evaluation.release(suites, label=one.name, patches=[one.change])
+        asked = able_to_see(one.change, suites)
+        release = evaluation.release(asked, label=one.name, patches=[one.change])
+        compared = [f"{suite.hash} {baseline.read(suite, mode).made}" for suite in asked]
         parts = [mode, evaluation.identity(release).digest, *compared]
         identity = hashlib.sha256("\0".join(parts).encode()).hexdigest()
         if before := known.get((one.name, identity)):
@@ -85,10 +86,15 @@ def run(names: Sequence[str] | None, mode: Mode, rounds: int, progress: Progress
             _keep(found[-1])
             continue
         progress(f"fault {one.name}: {one.title}")
-        found.append(_one(one, release, identity, suites, mode, progress))
+        found.append(_one(one, release, identity, asked, mode, progress))
         progress(f"fault {one.name}: {found[-1].outcome} {', '.join(found[-1].suites)}")
         _keep(found[-1])
     return found
+
+
+def able_to_see(change: Mapping[str, Any], suites: Sequence[Named]) -> list[Named]:
+    """The suites that ask a service that `change` changes; all where it changes none."""
+    return [suite for suite in suites if not change or change.keys() & set(suite.suite.services)]
 
 
 class _Release(NamedTuple):

@@ -57,6 +57,16 @@ def test_every_fault_names_suites_that_exist_and_is_a_configuration_that_starts(
         assert changed != shipped, f"{name} changes nothing"
 
 
+def test_a_fault_is_shown_to_the_suites_that_ask_what_it_changes() -> None:
+    suites = load_suites()
+    assert fault_table.able_to_see({}, suites) == suites
+    assert fault_table.able_to_see({"gateway": {}}, suites) == suites
+    blind = {one.name for one in suites} - {one.name for one in fault_table.able_to_see({"rag": {}}, suites)}
+    assert blind == {"conversation", "judge-down", "moderation"}
+    for name, fault in fault_table.load_faults().items():
+        assert set(fault.catches) <= {one.name for one in fault_table.able_to_see(fault.change, suites)}, name
+
+
 def test_a_release_has_only_what_its_suites_need(tmp_path: Path) -> None:
     of = evaluation.release([suite(tmp_path)])
     assert list(of.configs) == ["moderation", "gateway"]
