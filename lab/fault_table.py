@@ -142,12 +142,12 @@ def stored(path: Path = CAUGHT) -> list[Caught]:
 
 
 def table(found: Sequence[Caught]) -> str:
-    """Markdown: faults down, suites across, with the metrics that blocked."""
+    """Markdown: faults down, suites across, with the first metric that blocked; in bold where the suite must."""
     suites = [suite.name for suite in load_suites()]
     faults = [one for one in found if one.expected]
     lines = [f"| fault | {' | '.join(suites)} |", f"|{' --- |' * (len(suites) + 1)}"]
     for one in faults:
-        cells = [", ".join(one.suites.get(suite, ())) for suite in suites]
+        cells = [_cell(one.suites.get(suite, ())) for suite in suites]
         pairs = zip(suites, cells, strict=True)
         marked = [f"**{cell}**" if cell and suite in one.expected else cell for suite, cell in pairs]
         lines.append(f"| {one.title} (`{one.fault}`) | {' | '.join(marked)} |")
@@ -155,3 +155,8 @@ def table(found: Sequence[Caught]) -> str:
     stopped = sum(not one.right for one in healthy)
     lines += ["", f"Without a fault: {len(healthy)} runs, {stopped} blocked."]
     return "\n".join(lines)
+
+
+def _cell(metrics: Sequence[str]) -> str:
+    more = f" and {len(metrics) - 1} more" if len(metrics) > 1 else ""
+    return f"{metrics[0]}{more}" if metrics else ""

@@ -1,5 +1,6 @@
 """Suites: what is shipped can be read, and what is wrong is told with its place."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,20 @@ def test_a_fault_is_shown_to_the_suites_that_ask_what_it_changes() -> None:
     assert blind == {"conversation", "judge-down", "moderation"}
     for name, fault in fault_table.load_faults().items():
         assert set(fault.catches) <= {one.name for one in fault_table.able_to_see(fault.change, suites)}, name
+
+
+def test_the_table_names_what_caught_each_fault_and_counts_what_stopped_nothing() -> None:
+    caught = fault_table.Caught(
+        "f", "A fault", ("answers",), "block", {"answers": ("fact", "cited"), "guard": ("x",)}, 1.0, "i"
+    )
+    healthy = fault_table.Caught("healthy-1", "Nothing is wrong", (), "pass", {}, 1.0, "i")
+    lines = fault_table.table([healthy, caught]).splitlines()
+    assert lines[2].startswith("| A fault (`f`) | **fact and 1 more** |")
+    assert "| x |" in lines[2]
+    assert lines[-1] == "Without a fault: 1 runs, 0 blocked."
+    assert caught.right
+    assert healthy.right
+    assert not replace(caught, suites={"guard": ("x",)}).right
 
 
 def test_a_release_has_only_what_its_suites_need(tmp_path: Path) -> None:
