@@ -11,7 +11,7 @@ from stack.evals.text import contains
 from stack.rag import sources
 
 _FORM = re.compile(r"\W*(yes|no)\b", re.IGNORECASE)
-TURNS = (1, 4, 12)
+TURNS = (1, 12)
 """Questions of the reader, the last one included."""
 _STORY = (
     "I have been a reader of this library for eleven years, and I come on Saturdays with my two children, who like the "
