@@ -43,12 +43,11 @@ def rings_per_hour(config: DriftConfig, searches: Searches, searches_per_second:
     A detector that finds a share p of the windows beyond its limit finds n in a row with p to the power of n, as no
     search is in two windows; what several detectors ring for is added. Raises ValueError: the reference is too small.
     """
-    size, compared = config.window.searches, Reference(searches, config).compared["pinned"]
-    share = 0.0
+    reference, size, share = Reference(searches, config), config.window.searches, 0.0
     for detector in config.detectors.values():
-        values, distance = values_of(searches, detector), distance_of(detector)
-        limit = limit_of(detector.threshold, resample(values, size, distance, config.draws, compared))
-        drawn = resample(values, size, distance, DRAWS, compared, SEED)
+        limit = limit_of(detector.threshold, reference.nulls(detector)["pinned"])
+        values, compared = values_of(searches, detector), reference.compared["pinned"]
+        drawn = resample(values, size, distance_of(detector), DRAWS, compared, SEED)
         share += share_beyond(drawn.values, limit) ** config.consecutive
     return min(1.0, share) * 3600 * searches_per_second / size
 

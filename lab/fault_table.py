@@ -16,7 +16,7 @@ from lab.paths import ROOT
 from lab.run import RunError
 from stack.evals import baseline
 from stack.evals.gate import Verdict
-from stack.evals.report import outcome_of
+from stack.evals.report import outcome_of, shortened
 from stack.evals.suite import Mode, Named, load_suites
 from stack.settings import ConfigError, Settings, load, nearest
 
@@ -147,7 +147,7 @@ def table(found: Sequence[Caught]) -> str:
     faults = [one for one in found if one.expected]
     lines = [f"| fault | {' | '.join(suites)} |", f"|{' --- |' * (len(suites) + 1)}"]
     for one in faults:
-        cells = [_cell(one.suites.get(suite, ())) for suite in suites]
+        cells = [shortened(one.suites.get(suite, ()), 1) for suite in suites]
         pairs = zip(suites, cells, strict=True)
         marked = [f"**{cell}**" if cell and suite in one.expected else cell for suite, cell in pairs]
         lines.append(f"| {one.title} (`{one.fault}`) | {' | '.join(marked)} |")
@@ -155,8 +155,3 @@ def table(found: Sequence[Caught]) -> str:
     stopped = sum(not one.right for one in healthy)
     lines += ["", f"Without a fault: {len(healthy)} runs, {stopped} blocked."]
     return "\n".join(lines)
-
-
-def _cell(metrics: Sequence[str]) -> str:
-    more = f" and {len(metrics) - 1} more" if len(metrics) > 1 else ""
-    return f"{metrics[0]}{more}" if metrics else ""

@@ -39,6 +39,7 @@ MARGIN = 1.5  # that a proof asks for: of goodput misses and cost, and of the to
 # close; a faster one cannot carry a bad stack over a threshold that it misses by MARGIN.
 SLOWEST, FASTEST = 0.85, 1.25
 STALL_SECONDS = 2.0  # the machine as a whole stood still
+MOST_SAID = 1000  # of a margin
 
 Outcome = Literal["pass", "fail", "not_measured"]
 _WORDS = {"<=": "at most", ">=": "at least"}
@@ -76,9 +77,6 @@ class Grade:
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
-
-
-MOST_SAID = 1000
 
 
 def margin_in_words(margin: float, unit: str) -> str:

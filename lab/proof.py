@@ -200,7 +200,7 @@ def watcher(chosen: Control, public: Public) -> Watcher:
     """Ends the load of a control whose outcome is certain; recorded controls and those that pass run in full."""
     declared = next((check for check in public.checks if check.id == chosen.fails_on), None)
     if declared is None or isinstance(declared, Level | FalseAlarms) or chosen.name in RECORDED:
-        return to_the_end  # these need the whole window
+        return to_the_end  # a level needs the whole window, and no request shows false alarms
 
     def certain(plan: Plan, rows: list[Row], elapsed: float) -> bool:
         if elapsed <= SETTLED_SECONDS:

@@ -41,9 +41,14 @@ def _named(verdicts: Iterable[Verdict], outcome: Outcome) -> list[str]:
     for verdict in verdicts:
         metrics = [finding.metric for finding in verdict.findings if finding.outcome == outcome]
         if metrics:
-            more = f" and {len(metrics) - 2} more" if len(metrics) > 2 else ""
-            found.append(f"{verdict.suite} ({', '.join(metrics[:2])}{more})")
+            found.append(f"{verdict.suite} ({shortened(metrics, 2)})")
     return found
+
+
+def shortened(names: Sequence[str], most: int) -> str:
+    """At most so many of the names, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{', '.join(names[:most])}{more}"
 
 
 def cells(finding: Finding) -> list[str]:

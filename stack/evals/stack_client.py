@@ -139,9 +139,8 @@ class Stack:
         try:
             async with self._client.stream("POST", url, json=body, headers=_bearer(self.addresses.key)) as response:
                 if response.status_code != httpx.codes.OK:
-                    told = (await response.aread())[:300]
-                    kind = Held if _code_in(response) in HELD else Failed
-                    raise kind(f"{url} answered {response.status_code}: {told!r}")
+                    await response.aread()
+                    raise _refused(url, response)
                 async for line in response.aiter_lines():
                     if not line.startswith("data: ") or line == "data: [DONE]":
                         continue
@@ -220,10 +219,8 @@ class Stack:
             if attempt == TRIES:
                 break
             await asyncio.sleep(PAUSE_SECONDS * attempt)
-        if response.status_code != httpx.codes.OK and _code_in(response) in HELD:
-            raise Held(f"{url}: {response.text[:300]}")
         if response.status_code != httpx.codes.OK:
-            raise Failed(f"{url} answered {response.status_code}: {response.text[:300]}")
+            raise _refused(url, response)
         try:
             answer = response.json()
         except ValueError as problem:
@@ -242,6 +239,11 @@ class Stack:
 def _failed(url: str, problem: httpx.HTTPError) -> Failed:
     kind = Unreachable if isinstance(problem, httpx.ConnectError) else Failed
     return kind(f"{url}: {type(problem).__name__} {problem}".rstrip())
+
+
+def _refused(url: str, response: httpx.Response) -> Failed:
+    kind = Held if _code_in(response) in HELD else Failed
+    return kind(f"{url} answered {response.status_code}: {response.text[:300]}")
 
 
 def _bearer(key: str) -> dict[str, str]:

@@ -12,8 +12,6 @@ from stack.rag import sources
 
 OTHER = {"manuals": "articles"}
 """Whose questions a collection cannot answer: the manuals', of the rest. Encyclopedia and articles are too alike."""
-
-
 _NOTHING = re.compile(r"\b(no|not|nothing|none|cannot|can't|don't|unable)\b", re.IGNORECASE)
 
 
