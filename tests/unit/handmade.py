@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lab.grade import CheckResult, Grade, grade
 from lab.run import Run, RunInfo
 from lab.scenario import Public
 from loadtests.plan import Arrival, Header, Plan
@@ -123,6 +124,19 @@ def write_load(
         (folder / "cut_short").touch()
     (folder / "measurements.json").write_text(json.dumps(measurements() if measured is None else measured))
     return folder
+
+
+PUBLIC = a_public()
+
+
+def graded(folder: Path, found: Sequence[Row], changes: dict[str, Any] | None = None, **load: Any) -> Grade:
+    """The grade of a load on a quiet machine, but for `changes` by dotted path."""
+    return grade(write_load(folder, found, measured=measurements(changes), **load), PUBLIC)
+
+
+def result(found: Grade, check: str) -> CheckResult:
+    """What a grade says of one check."""
+    return next(item for item in found.checks if item.id == check)
 
 
 def a_run(folder: Path, **changes: Any) -> Run:

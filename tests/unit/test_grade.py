@@ -2,33 +2,18 @@
 
 import json
 import math
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
-from handmade import CHECKS, KV_BUDGET, a_plan, a_public, a_row, measurements, rows, write_load
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from handmade import CHECKS, KV_BUDGET, PUBLIC, a_plan, a_public, a_row, graded, measurements, result, rows, write_load
 
-from lab.grade import STALL_SECONDS, CheckResult, Grade, grade, margin_in_words, same_speed
-from lab.host import QUIET_SHARE
+from lab.grade import CheckResult, grade, margin_in_words
 from lab.quality import key
 from loadtests.labelled import Expected
 from loadtests.plan import Plan
-from loadtests.rows import Row
 
-PUBLIC = a_public()
 GOODPUT = a_public(CHECKS[:1])
-
-
-def graded(folder: Path, found: list[Row], changes: dict[str, Any] | None = None, **load: Any) -> Grade:
-    return grade(write_load(folder, found, measured=measurements(changes), **load), PUBLIC)
-
-
-def result(found: Grade, check: str) -> CheckResult:
-    return next(item for item in found.checks if item.id == check)
 
 
 # ── pass and fail ──
@@ -245,205 +230,6 @@ def test_a_grade_is_json_that_every_parser_reads_even_where_nothing_was_measured
     """Bug: a threshold that is not known was NaN, which is no JSON."""
     found = graded(tmp_path, rows(40), {"healthy.costs.cost": None, "metrics.costs.cost": None})
     assert json.loads(json.dumps(found.as_dict(), allow_nan=False))["verdict"] == "cannot_grade"
-
-
-# ── what makes a run worthless ──
-
-CONDITIONS = {
-    "cpu outside": ({"conditions.host.outside_share": 0.3}, "other programs on this machine used 31%"),
-    "steal": ({"conditions.host.steal_share": 0.2}, "other programs on this machine used 22%"),
-    "outside and steal": (
-        {"conditions.host.outside_share": 0.06, "conditions.host.steal_share": 0.05}, "used 11% of its CPU"
-    ),
-    "slow before": ({"conditions.anchors.before": 70.0}, "70% of its calibrated speed before the load"),
-    "slow after": ({"conditions.anchors.after": 70.0}, "70% of its calibrated speed after the load"),
-    "faster than calibrated": ({"conditions.anchors.before": 130.0}, "130% of its calibrated speed"),
-    "stall": ({"conditions.host.worst_stall_seconds": 2.5}, "the machine stood still for 2.5 s"),
-    "killed": ({"conditions.ended": ["llm", "gateway"]}, "during the load a service ended: llm, gateway"),
-    "changed": ({"conditions.changed": "the scenario's files were changed"}, "the scenario's files were changed"),
-    "no baseline": ({"healthy.problem": "the load generator was late"}, "no healthy run to compare with: the load"),
-    "a service not read": ({"metrics.services_up.llm": 0.5}, "Prometheus could read llm for 50% of the load only"),
-    "scrapes": ({"metrics.problem": "Prometheus has 20 of 50 scrapes"}, "Prometheus has 20 of 50 scrapes"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(("changes", "reason"), CONDITIONS.values(), ids=CONDITIONS)
-@pytest.mark.parametrize("bad", [0, 20])
-def test_each_disturbance_alone_takes_the_verdict_away_whatever_the_checks_say(tmp_path, changes, reason, bad):
-    """Exploit: make noise while a bad configuration is graded. And noise must not cost a good one its pass."""
-    found = graded(tmp_path, rows(40 - bad, bad), changes)
-    assert found.verdict == "cannot_grade"
-    assert len(found.reasons) == 1
-    assert reason in found.reasons[0]
-
-
-@pytest.mark.parametrize(("ratio", "same"), [(0.849, False), (0.851, True), (1.0, True), (1.249, True), (1.251, False)])
-def test_a_machine_may_be_faster_than_calibrated_by_more_than_it_may_be_slower(ratio, same):
-    """Only a slow machine can make a good stack fail."""
-    assert same_speed(4000 * ratio, 4000) is same
-
-
-def test_all_disturbances_are_told(tmp_path):
-    changes = {path: value for pair in CONDITIONS.values() for path, value in pair[0].items()}
-    assert len(graded(tmp_path, rows(40), changes).reasons) == 9
-
-
-def test_a_service_that_does_not_run_at_all_is_no_excuse(tmp_path):
-    """Exploit: stop what would have shown the failure."""
-    assert graded(tmp_path, rows(10, 30), {"metrics.services_up.llm": 0.0}).verdict == "fail"
-
-
-def test_a_stack_that_starves_itself_is_no_excuse(tmp_path):
-    found = graded(tmp_path, rows(10, 30), {"conditions.host.own_share": 1.0})
-    assert found.verdict == "fail"
-
-
-GENERATORS = {
-    "frozen before its end": (rows(40), {"ended": False}, "did not finish its run: 40 of 40"),
-    "killed half-way": (rows(20), {"ended": False, "planned": 40}, "did not finish its run: 20 of 40"),
-    "killed half-way through failures": (rows(0, 20), {"ended": False, "planned": 40}, "did not finish its run"),
-    "sent too little": (rows(39), {"planned": 40}, "only 39 of 40 planned requests were offered"),
-    "sent too little of failures": (rows(0, 39), {"planned": 40}, "only 39 of 40 planned requests were offered"),
-    "sent nothing": ([], {"planned": 40}, "only 0 of 40 planned requests were offered"),
-    "late": ([*rows(39), a_row(39, sent=19.6)], {}, "p99 of its lag is 100 ms, more than 50 ms"),
-    "late and failing": ([*rows(0, 39), a_row(39, sent=19.6)], {}, "the load generator was late"),
-}
-
-
-@pytest.mark.parametrize(("found", "load", "reason"), GENERATORS.values(), ids=GENERATORS)
-def test_a_generator_that_did_not_offer_the_planned_load_proves_nothing(tmp_path, found, load, reason):
-    """Exploit: freeze or kill the generator as soon as the first, fast answers are in."""
-    made = graded(tmp_path, found, **load)
-    assert made.verdict == "cannot_grade"
-    assert reason in made.reasons[0]
-
-
-@pytest.mark.parametrize("content", [None, "", '{"schema": 1, "start": 1.0}\n', "no json\n"])
-def test_rows_that_cannot_be_read_are_no_verdict(tmp_path, content):
-    write_load(tmp_path, rows(40))
-    (tmp_path / "rows.jsonl").unlink()
-    if content is not None:
-        (tmp_path / "rows.jsonl").write_text(content)
-    found = grade(tmp_path, PUBLIC)
-    assert (found.verdict, found.checks) == ("cannot_grade", ())
-    assert "left no usable rows" in found.reasons[0]
-
-
-# ── a load that the proof cut short ──
-
-
-def test_a_load_that_was_cut_short_counts_only_what_missed_for_certain(tmp_path):
-    """Bug: what was in flight or not yet due when the load was cut would count as missed, and widen the margin."""
-    young = [a_row(i, outcome="unfinished", first_token=None, end=None) for i in range(18, 20)]
-    found = graded(tmp_path, rows(12, 6) + young, planned=40, cut_at=9.8)
-    assert result(found, "goodput").value == 1 - 6 / 40
-    assert found.verdict == "fail"
-
-
-def test_what_was_due_too_long_ago_when_the_load_was_cut_is_a_miss(tmp_path):
-    waiting = [a_row(i, outcome="unfinished", first_token=None, end=None) for i in range(10)]
-    assert result(graded(tmp_path, waiting, planned=40, cut_at=12.0), "goodput").value == 0.75
-
-
-def test_a_load_that_was_cut_short_never_passes(tmp_path):
-    """Exploit: end the load while the queue is short. What was not sent yet has not been met either."""
-    assert graded(tmp_path, rows(4), planned=40, cut_at=2.0).verdict == "cannot_grade"
-
-
-def test_a_cut_load_whose_generator_had_to_be_killed_proves_nothing(tmp_path):
-    """Bug: nobody knows when it stopped, so nobody can tell what missed for certain."""
-    assert graded(tmp_path, rows(30), planned=40, cut_at=15.0, ended=False).verdict == "cannot_grade"
-
-
-# ── properties ──
-
-FEW = settings(max_examples=30, deadline=None)
-KINDS: dict[str, dict[str, Any]] = {
-    "good": {},
-    "slow start": {"first_token": 1.1, "end": 2.0},
-    "slow tokens": {"end": 3.9},
-    "slow": {"end": 8.1, "completion_tokens": 200},
-    "refused": {"outcome": "http_error", "status": 429},
-    "unfinished": {"outcome": "unfinished", "end": None},
-    "silent": {"first_token": None},
-    "empty": {"completion_tokens": 0},
-}
-kinds = st.lists(st.sampled_from(sorted(KINDS)), min_size=1, max_size=25)
-
-
-def grade_of(names: list[str], changes: dict[str, Any] | None = None) -> Grade:
-    with tempfile.TemporaryDirectory() as folder:
-        return graded(Path(folder), [a_row(i, **KINDS[name]) for i, name in enumerate(names)], changes)
-
-
-@FEW
-@given(names=kinds, data=st.data())
-def test_more_misses_never_turn_fail_into_pass(names, data):
-    miss = st.sampled_from(sorted(set(KINDS) - {"good"}))
-    worse = list(names)
-    for i in data.draw(st.sets(st.integers(0, len(names) - 1))):
-        worse[i] = data.draw(miss)
-    worse += data.draw(st.lists(miss, max_size=10))
-    before, after = result(grade_of(names), "goodput"), result(grade_of(worse), "goodput")
-    assert after.value <= before.value
-    assert (before.outcome, after.outcome) != ("fail", "pass")
-
-
-amounts = st.one_of(st.none(), st.floats(0, 1e6))
-
-
-@FEW
-@given(names=kinds, cost=amounts, healthy=amounts, tokens=amounts, probe=st.floats(0, 1))
-def test_a_margin_is_at_least_one_or_there_is_none(names, cost, healthy, tokens, probe):
-    found = grade_of(
-        names,
-        {"metrics.costs.cost": cost, "healthy.costs.cost": healthy, "healthy.figures.completion_tokens": tokens,
-         "prompts.prompt": {"share": probe, "missing": None}},
-    )  # fmt: skip
-    assert all(item.margin is None or item.margin >= 1 for item in found.checks)
-
-
-conditions = st.fixed_dictionaries(
-    {
-        "conditions.host.outside_share": st.floats(0, 0.2),
-        "conditions.host.steal_share": st.floats(0, 0.2),
-        "conditions.host.worst_stall_seconds": st.floats(0, 4),
-        "conditions.anchors.before": st.floats(70, 130),
-        "conditions.anchors.after": st.floats(70, 130),
-        "conditions.ended": st.sampled_from([[], [], ["llm"]]),
-        "conditions.changed": st.sampled_from([None, None, "changed"]),
-        "metrics.problem": st.sampled_from([None, None, "gap"]),
-        "metrics.costs.cost": st.sampled_from([None, 100.0, 100.0, 1000.0]),
-        "prompts.prompt.share": st.sampled_from([1.0, 1.0, 0.5]),
-    }
-)
-
-
-@settings(max_examples=60, deadline=None)
-@given(changes=conditions, bad=st.sampled_from([0, 0, 20]))
-def test_a_pass_means_that_every_check_passed_and_nothing_disturbed(changes, bad):
-    found = grade_of(["good"] * (20 - bad) + ["slow"] * bad, changes)
-    outcomes = {item.outcome for item in found.checks}
-    host, anchors = found.conditions["host"], found.conditions["anchors"]
-    quiet = (
-        host["outside_share"] + host["steal_share"] <= QUIET_SHARE
-        and host["worst_stall_seconds"] <= STALL_SECONDS
-        and all(same_speed(anchors[when], 100) for when in ("before", "after"))
-        and not (changes["conditions.ended"] or changes["conditions.changed"] or changes["metrics.problem"])
-    )
-    assert (found.verdict == "pass") == (quiet and outcomes == {"pass"})
-    assert (found.verdict == "fail") == (quiet and "fail" in outcomes)
-    assert (found.verdict == "cannot_grade") == bool(found.reasons and not (quiet and "fail" in outcomes))
-
-
-@FEW
-@given(names=kinds, changes=conditions)
-def test_the_same_folder_gives_the_same_grade(names, changes):
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        found = [a_row(i, **KINDS[kind]) for i, kind in enumerate(names)]
-        first = graded(folder, found, changes)
-        assert grade(folder, PUBLIC) == first
 
 
 # ── quality ──
