@@ -75,7 +75,7 @@ def check(
         },
         "metrics": metric_figures(run, public, start, end),
         "prompts": prompts,
-        "alarms": alarm_figures(run, public, progress),
+        "alarms": alarm_figures(run, public, start, progress),
         "config": workspace.effective(run.applied, run.info.services),
         "healthy": baseline.as_dict(),
     }

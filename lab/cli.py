@@ -13,7 +13,7 @@ import typer
 from lab import calibrate, cli_drift, cli_eval, doctor, drill, proof, proof_tables, report, views, workspace
 from lab.check import check as run_check
 from lab.grade import Verdict
-from lab.run import Run, RunError, current, exclusive
+from lab.run import Run, RunError, current, exclusive, last_drill
 from lab.runtime import control
 from lab.scenario import SERVICES, Scenario, all_ids, find
 from lab.terminal import FAIL, PASS, USAGE, Json, console, emit, errors, fail, guarded, progress
@@ -44,18 +44,10 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
 
 def running() -> tuple[Run, Scenario]:
     """The drill, which must be alive, and its scenario."""
-    run = of_a_drill()
+    run = last_drill()
     if not control.alive(run):
         raise RunError(control.gone(run))
     return run, find(run.info.scenario)
-
-
-def of_a_drill() -> Run:
-    """The current run, unless it belongs to a command that proves, measures or evaluates."""
-    run = current()
-    if run.info.purpose != "drill":
-        raise RunError(f"the last run is no drill: it was made for a {run.info.purpose}; `lab start` starts a drill")
-    return run
 
 
 @command
@@ -95,7 +87,7 @@ def start(scenario_id: Annotated[str | None, typer.Argument(metavar="ID")] = Non
 @command
 def status(as_json: Json = False) -> None:
     """Show the services, the symptom beside the objectives, and what to do next."""
-    run = of_a_drill()
+    run = last_drill()
     if not control.alive(run):
         if as_json:
             return emit({"running": False, "reason": control.gone(run)})
@@ -142,7 +134,7 @@ def logs(
 @command
 def diff(as_json: Json = False) -> None:
     """Show what the workspace changes against the configuration that runs."""
-    run = of_a_drill()
+    run = last_drill()
     text = workspace.diff(run.applied, run.workspace, run.info.services)
     if as_json:
         return emit({"diff": text})
@@ -189,7 +181,7 @@ def check(as_json: Json = False) -> None:
 @command
 def hint() -> None:
     """Show the next hint of the ladder; each one costs points."""
-    run = of_a_drill()
+    run = last_drill()
     hints = find(run.info.scenario).hints
     taken = sum(1 for _ in run.events("hint"))
     if taken >= len(hints):
@@ -209,7 +201,7 @@ def diagnose(
     as_json: Json = False,
 ) -> None:
     """Say what is wrong, with evidence. Without options: the words to choose from. The last answer counts."""
-    run = of_a_drill()
+    run = last_drill()
     scenario = find(run.info.scenario)
     if component is None and mechanism is None:
         return console.print(views.vocabulary(scenario))
@@ -229,7 +221,7 @@ def report_(
 
     After a pass or the drill's end it tells the solution, and no diagnosis is graded any more.
     """
-    run = of_a_drill()
+    run = last_drill()
     closes = report.tells_solution(run) and not any(run.events("diagnosis")) and not any(run.events("debrief"))
     if closes and not yes and sys.stdin.isatty() and not as_json:
         typer.confirm("The report tells the solution; after it no diagnosis is graded. Write it?", abort=True)

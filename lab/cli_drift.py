@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from lab.paths import ROOT, RUNS
-from lab.run import RunError, current
+from lab.run import RunError, last_drill
 from lab.terminal import FAIL, PASS, Json, console, emit, fail, guarded
 from stack.settings import load
 
@@ -24,15 +24,21 @@ def drift() -> None:
 @app.command()
 @guarded(CANNOT_JUDGE)
 def report(
-    traffic: Annotated[Path | None, typer.Argument(help="the log of retrieval; default: a drill's")] = None,
-    config: Annotated[Path | None, typer.Option(help="detectors, window and limits; default: the shipped one")] = None,
-    reference: Annotated[Path | None, typer.Option(help="one that the monitor kept; default: the log's first")] = None,
+    traffic: Annotated[Path | None, typer.Argument(help="the log of retrieval; default: the last drill's")] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="detectors, window and limits; default: those of the drill's monitor, else the shipped ones"),
+    ] = None,
+    reference: Annotated[
+        Path | None, typer.Option(help="one that the monitor kept; default: the drill's, else the log's first searches")
+    ] = None,
     out: Annotated[Path, typer.Option(help="the page")] = RUNS / "drift.html",
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Compare a traffic log window by window, and write a page with plots.
 
-    Without TRAFFIC: that of the last drill, with the reference and the configuration of its monitor.
+    Without TRAFFIC: that of the last drill, with the reference of its monitor. What a draft would make of it, before it
+    is applied: --config runs/current/workspace/drift.yaml.
 
     Exit codes: 0 no window drifts; 1 one does; 3 it cannot be told: too few searches, or no log.
     """
@@ -64,7 +70,7 @@ def report(
 
 def _of_the_drill() -> Path:
     """The monitor's configuration as it was applied last. Raises RunError."""
-    run = current()
+    run = last_drill()
     if "drift" not in run.info.services:
         raise RunError(
             f"the drill of {run.info.scenario} has no drift monitor: name the traffic log that is to be looked at"

@@ -73,13 +73,18 @@ def run(
         endpoint = JudgeEndpoint(judge, judge_model, os.environ.get("EVAL_JUDGE_KEY")) if judge else None
         results, verdicts = evaluation.evaluate(suites, mode, release, tell, judge=endpoint)
     _record(results, verdicts, track)
+    if (unasked := sorted({one.name for one in load_suites()} - {one.name for one in suites})) and not as_json:
+        console.print(f"Not asked: {', '.join(unasked)}. What only they look after is not judged by this run.")
     _show(results, verdicts, as_json)
 
 
 @app.command(name="baseline")
 @guarded(CANNOT_JUDGE)
-def baseline_(quick: Quick = True, suite: Suites = None, as_json: Json = False) -> None:
-    """Run the suites against the stack as it is, and store the scores as what releases are compared with."""
+def baseline_(quick: Quick = False, suite: Suites = None, as_json: Json = False) -> None:
+    """Run the suites against the stack as it is, and store the scores as what releases are compared with.
+
+    One of --full serves quick runs too; one of --quick replaces it, and then there is none for full runs.
+    """
     from lab import evaluation
     from stack.evals import baseline
 

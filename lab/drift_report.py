@@ -29,7 +29,7 @@ def look(config: DriftConfig, traffic: Path, reference: Searches | None) -> list
     if parser.refused > MOST_REFUSED * len(searches):
         raise ValueError(
             f"{traffic}: {parser.refused} searches cannot be compared with the {len(searches)} others: they have no "
-            "vector, or one of another model"
+            "vector, or one of another length"
         )
     if reference is None:
         reference = searches[: config.reference.searches]

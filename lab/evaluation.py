@@ -53,19 +53,21 @@ def release(
     """The default configuration of what `suites` need with `changes`, files of {service: merge patch}, and `patches`.
 
     Collections that no suite asks about are left out: nothing has to build them, and the others are built with all
-    cores. Raises ConfigError, also for a change that would not be seen, because no suite needs what it speaks of.
+    cores. Raises ConfigError, also for a change that would not be seen, because no suite needs what it speaks of,
+    or that changes nothing.
     """
     needed = {service for suite in suites for service in suite.suite.services}
     configs = workspace.defaults([name for name in SERVICES if name in needed])
     changed = [*map(_change, changes), *patches]
+    asked = {collection for suite in suites for collection in suite.suite.collections}
     for patch in changed:
         _refuse_unseen("service", patch, configs)
         _refuse_discarded(patch, workspace.places(configs, Ports(0)))
+        _refuse_unseen("collection", patch.get("rag", {}).get("collections") or {}, asked)
         configs = {name: workspace.merge_patch(config, patch.get(name, {})) for name, config in configs.items()}
+    if any(changed):
+        _refuse_nothing(workspace.defaults(configs), configs)
     if "rag" in configs:
-        asked = {collection for suite in suites for collection in suite.suite.collections}
-        for patch in changed:
-            _refuse_unseen("collection", patch.get("rag", {}).get("collections") or {}, asked)
         unasked = {name: None for name in (configs["rag"].get("collections") or {}) if name not in asked}
         configs["rag"] = workspace.on_all_cores(workspace.merge_patch(configs["rag"], {"collections": unasked}))
     return Release(configs, label)
@@ -76,6 +78,13 @@ def _refuse_unseen(kind: str, changed: Iterable[str], seen: Iterable[str]) -> No
         told = ", ".join(sorted(seen)) or "none"
         problem = f"{unseen[0]}: no suite of this run asks this {kind}, so its change would not be seen; asked: {told}"
         raise ConfigError("change", [problem])
+
+
+def _refuse_nothing(before: Configs, after: Configs) -> None:
+    """A release that is what is in service passes, whatever its author meant to change."""
+    if workspace.amounting_to(before) == workspace.amounting_to(after):
+        problem = "every key has that value already; null removes a key (RFC 7396), so that its default holds"
+        raise ConfigError("change", [f"it changes nothing: {problem}"])
 
 
 def _refuse_discarded(patch: Mapping[str, Any], places: Mapping[str, Any], path: str = "") -> None:

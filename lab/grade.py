@@ -22,6 +22,7 @@ from lab.scenario import (
     FalseAlarms,
     Goodput,
     Level,
+    MissedAlarms,
     Objectives,
     PromptHolds,
     Public,
@@ -186,7 +187,7 @@ def _check(
             return _ratio(check, measured["metrics"]["costs"][check.id], measured["healthy"]["costs"][check.id], "")
         case Level():
             return _level(check, measured["metrics"]["levels"][check.id])
-        case FalseAlarms():
+        case FalseAlarms() | MissedAlarms():
             return _level(check, measured["alarms"][check.id])
         case Bound():
             return _bound(check, measured["config"])
@@ -229,7 +230,7 @@ def _ratio(check: Work | Cost, value: float | None, healthy: float | None, unit:
     return _result(check, passed, value, threshold, healthy, margin, reason)
 
 
-def _level(check: Level | FalseAlarms, value: float | None) -> CheckResult:
+def _level(check: Level | FalseAlarms | MissedAlarms, value: float | None) -> CheckResult:
     value = _finite(value)
     if value is None:
         return CheckResult(check.id, check.title, check.kind, "not_measured", None, check.value, check.op, None, None,

@@ -72,7 +72,7 @@ def _series(graded: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, list[flo
         if values:  # a scenario without streamed answers has no times of tokens
             yield f"{figure} ({unit})", values, _threshold(graded, thresholds.get(figure))
     for check in graded[0]["checks"] if graded else ():
-        if check["kind"] in ("cost", "level", "false_alarms", "quality"):
+        if check["kind"] in ("cost", "level", "false_alarms", "missed_alarms", "quality"):
             values = [item["value"] for attempt in graded for item in attempt["checks"] if item["id"] == check["id"]]
             known = [value for value in values if value is not None]
             yield check["id"], known, _threshold(graded, check["id"])

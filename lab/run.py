@@ -16,7 +16,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +28,7 @@ CURRENT = RUNS / "current"
 Progress = Callable[[str], None]
 """Takes a line that says what goes on."""
 SCHEMA = 1
+NO_DRILL = "no drill has been started: `make drill`, or `lab list` and `lab start ID`"
 
 
 class RunError(Exception):
@@ -215,8 +216,18 @@ def set_current(run: Run) -> None:
 def current() -> Run:
     """The run that runs/current names; raises RunError when there is none."""
     if not CURRENT.exists():
-        raise RunError("no drill has been started: `make drill`, or `lab list` and `lab start ID`")
+        raise RunError(NO_DRILL)
     return Run(CURRENT.resolve())
+
+
+def last_drill() -> Run:
+    """The drill that was started last, whatever was proved, measured or evaluated since; raises RunError."""
+    for path in sorted(RUNS.glob("[0-9]*/run.json"), reverse=True):  # their names sort by time
+        run = Run(path.parent)
+        with suppress(RunError):  # a damaged one
+            if run.info.purpose == "drill":
+                return run
+    raise RunError(NO_DRILL)
 
 
 @contextmanager

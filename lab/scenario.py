@@ -178,6 +178,17 @@ class FalseAlarms(Settings):
     value: float = Field(gt=0, description="rings per hour")
 
 
+class MissedAlarms(Settings):
+    """How often the drift monitor, as it is configured, would be silent after a change. See `lab.alarms`."""
+
+    kind: Literal["missed_alarms"]
+    id: str
+    title: str
+    after_seconds: float = Field(gt=0, description="of the graded load; what comes later is the changed traffic")
+    op: Literal["<="] = "<="
+    value: float = Field(gt=0, lt=1, description="share of the time")
+
+
 class Quality(Settings):
     """How right the answers were where the right one is known, as a ratio to the healthy stack's on the same texts."""
 
@@ -190,7 +201,8 @@ class Quality(Settings):
 
 
 Check = Annotated[
-    Goodput | Work | Cost | Level | Bound | PromptHolds | FalseAlarms | Quality, Field(discriminator="kind")
+    Goodput | Work | Cost | Level | Bound | PromptHolds | FalseAlarms | MissedAlarms | Quality,
+    Field(discriminator="kind"),
 ]
 
 

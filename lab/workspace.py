@@ -139,9 +139,14 @@ def _text_of(path: Path) -> str:
 
 def effective(folder: Path, services: Iterable[str]) -> dict[str, dict[str, Any]]:
     """The configuration that the files of `folder` amount to, defaults of absent keys included; raises ConfigError."""
+    return amounting_to(read(folder, services))
+
+
+def amounting_to(configs: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """`configs` with the defaults of absent keys; raises ConfigError."""
     return {
         name: parse(json.dumps(config), SERVICES[name].config, f"{name}.yaml").model_dump(mode="json", by_alias=True)
-        for name, config in read(folder, services).items()
+        for name, config in configs.items()
     }
 
 

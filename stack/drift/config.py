@@ -20,8 +20,8 @@ class Window(Settings):
 
 class Reference(Settings):
     file: Path = Protected()
-    """The pinned reference: searches from a time when all was well. Made from the first ones where it is missing.
-    Relative to this file."""
+    """The pinned reference: searches from a time when all was well. Where it is missing the first ones become it, as if
+    all were well now; `python -m stack.drift.replay` makes it from questions. Relative to this file."""
     searches: int = Field(1200, ge=40, le=5_000)
     """How many make a reference that is collected. Windows are compared with what is left of it when as many as make a
     window are taken out, so it must hold two of them."""

@@ -50,8 +50,8 @@ class _Line:
 class Parser:
     """Makes searches of a collection from lines, and counts those that it refuses.
 
-    All vectors must have as many dimensions as the first one, or as `dimensions`: those of another model cannot be
-    compared with it. A search without a vector (by words alone) cannot be either.
+    All vectors must have as many dimensions as the first one, or as `dimensions`. Another model of the same length is
+    not noticed here: it is drift, and seen as such. A search without a vector (by words alone) cannot be compared.
     """
 
     def __init__(self, collection: str, dimensions: int | None = None) -> None:

@@ -51,7 +51,9 @@ class Storage(Settings):
 
 class Suite(Settings):
     source: Source
-    """The collection whose questions are asked."""
+    """The collection whose questions are asked, and what is searched for them. boolq: questions as people typed them
+    into a search engine, in passages of an encyclopedia. disflqa: the same as they are spoken, with their slips.
+    pubmedqa: titles of medical papers, in their abstracts. manuals: headings, in sections of manuals."""
     questions: int = Field(ge=2, le=100_000)
     """How many of them, chosen by the hash of their ids; all where there are fewer."""
     measure: Measure = "ndcg@10"

@@ -1,4 +1,4 @@
-"""How often an alarm would ring by chance, on traffic made by hand."""
+"""How often an alarm would ring by chance, and miss a change, on traffic made by hand."""
 
 import json
 from pathlib import Path
@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from drift_handmade import config, searches
+from drift_handmade import config, log_of, searches
 from handmade import CHECKS, a_public, a_run
 
 from lab import state
-from lab.alarms import alarm_figures, rings_per_hour, share_beyond
+from lab.alarms import alarm_figures, rings_per_hour, share_beyond, silent_share
 from lab.run import Run
-from stack.drift.config import DriftConfig
-from stack.drift.monitor import save
+from stack.drift.config import DriftConfig, Threshold
+from stack.drift.monitor import distance_of, save
 
 REFERENCE = searches(400, seed=1)
 
@@ -52,6 +52,40 @@ def test_detectors_add_up() -> None:
     assert rings(two) == pytest.approx(2 * rings(one))
 
 
+SHIFTED = searches(300, seed=2, shifted=0.4)
+
+
+def test_an_alarm_that_always_rings_is_never_silent_and_one_that_never_rings_always() -> None:
+    assert silent_share(nearest(kind="fixed", value=0.0), REFERENCE, SHIFTED) == 0
+    assert silent_share(nearest(kind="fixed", value=50.0), REFERENCE, SHIFTED) == 1
+
+
+def test_without_a_change_it_is_silent_as_often_as_its_limit_says() -> None:
+    assert silent_share(nearest(kind="null", share=0.8), REFERENCE, searches(300, seed=3)) > 0.6
+
+
+def test_windows_that_show_a_change_often_only_are_silent_more_often_in_a_row() -> None:
+    """Exploit: an alarm that never rings by chance, and for a change with luck only."""
+    limit = float(np.median([silent_limit(seed) for seed in range(20)]))
+    once, thrice = (silent_share(nearest(n, kind="fixed", value=limit), REFERENCE, SHIFTED) for n in (1, 3))
+    assert 0.2 < once < 0.8
+    assert 1 - thrice == pytest.approx((1 - once) ** 3)
+
+
+def silent_limit(seed: int) -> float:
+    """The distance of one window of the changed traffic."""
+    rows = np.random.default_rng(seed).permutation(len(SHIFTED))[:50]
+    detector = nearest(kind="fixed", value=0.0).detectors["nearest"]
+    return distance_of(detector)(REFERENCE.dense[50:], SHIFTED.dense[rows])
+
+
+def test_one_detector_that_rings_is_enough() -> None:
+    one = nearest(kind="fixed", value=50.0)
+    rings = one.detectors["nearest"].model_copy(update={"threshold": Threshold(kind="fixed", value=0.0)})
+    two = one.model_copy(update={"detectors": {**one.detectors, "rings": rings}})
+    assert silent_share(two, REFERENCE, SHIFTED) == 0
+
+
 @pytest.mark.parametrize("distribution", ["normal", "gamma"])
 def test_a_share_that_is_too_small_to_be_counted_is_no_nothing(distribution: str) -> None:
     dice = np.random.default_rng(0)
@@ -76,11 +110,12 @@ def run(tmp_path: Path) -> Run:
     return run
 
 
+CHANGE = 2e6
 CHECK = {"kind": "false_alarms", "id": "by_chance", "title": "t", "searches_per_second": 1, "value": 1.0}
 
 
 def figures(run: Run, *checks: dict[str, Any]) -> dict[str, float | None]:
-    return alarm_figures(run, a_public(checks), lambda _: None)
+    return alarm_figures(run, a_public(checks), CHANGE - 50, lambda _: None)
 
 
 def test_the_monitor_is_the_one_in_service_and_its_reference_that_of_the_run(run: Run) -> None:
@@ -95,3 +130,20 @@ def test_without_such_a_check_nothing_is_drawn(run: Run) -> None:
 def test_a_reference_that_is_too_small_for_the_windows_is_no_figure(run: Run) -> None:
     save(REFERENCE[:60], run.folder / state.REFERENCE)
     assert figures(run, CHECK) == {"by_chance": None}
+
+
+MISSED = {"kind": "missed_alarms", "id": "too_weak", "title": "t", "after_seconds": 50, "value": 0.2}
+
+
+def test_only_what_came_after_the_change_counts(run: Run) -> None:
+    log_of(run.applied / "searches.jsonl", searches(100, seed=1))  # before it, and this limit rings for nothing else
+    log_of(run.applied / "searches.jsonl", searches(100, seed=2))
+    assert figures(run, MISSED) == {"too_weak": 0.0}
+    (run.applied / "searches.jsonl").unlink()
+    log_of(run.applied / "searches.jsonl", searches(100, seed=1))
+    assert figures(run, MISSED) == {"too_weak": None}
+
+
+def test_without_searches_there_is_no_figure(run: Run) -> None:
+    """Exploit: stop what would have to be seen."""
+    assert figures(run, MISSED) == {"too_weak": None}

@@ -310,8 +310,14 @@ def test_what_is_for_a_drill_leaves_a_proof_alone(proof, command):
     """Bug: a report of a proof that was running told its solution."""
     result = call(*command)
     assert result.exit_code != 0
-    assert "is no drill: it was made for a proof" in result.stderr
+    assert "no drill has been started" in result.stderr
     assert not (proof.folder / "report.md").exists()
+
+
+def test_a_drill_can_be_reported_after_something_else_ran(ended, proof):
+    """Bug: any evaluation or proof took the last drill's report away."""
+    assert payload(call("report", "--yes", "--json"))["report"] == str(ended.folder / "report.md")
+    assert payload(call("status", "--json"))["running"] is False
 
 
 def test_a_proof_that_runs_is_not_stopped_from_outside(proof):

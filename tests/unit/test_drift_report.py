@@ -73,7 +73,7 @@ def drill(folder: Path, monkeypatch) -> SimpleNamespace:
     """The last one, with a drift monitor and its reference."""
     save(searches(400, 7), folder / "reference.npz")
     run = SimpleNamespace(applied=folder, info=SimpleNamespace(services=("drift",), scenario="quiet"))
-    monkeypatch.setattr(cli_drift, "current", lambda: run)
+    monkeypatch.setattr(cli_drift, "last_drill", lambda: run)
     return run
 
 

@@ -125,6 +125,19 @@ def test_a_change_that_no_suite_would_see_is_refused(suites, patch, told) -> Non
         evaluation.release(load_suites(suites), patches=[patch])
 
 
+@pytest.mark.parametrize(
+    "patch",
+    [
+        {"rag": {"collections": {"manuals": {"indexes": {"blue": {"chunk": None}}}}}},
+        {"gateway": {"assistants": {}}},
+    ],
+)
+def test_a_change_of_nothing_is_refused(patch) -> None:
+    """Bug: null is a merge patch's word for the default, and a release that its author meant otherwise passed."""
+    with pytest.raises(ConfigError, match="it changes nothing"):
+        evaluation.release(load_suites(), patches=[patch])
+
+
 def test_another_configuration_or_model_is_another_identity() -> None:
     suites = load_suites(["refusal"])
     plain = evaluation.identity(evaluation.release(suites))

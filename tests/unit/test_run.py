@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from handmade import a_run, info
 
 import lab.run
 from lab.paths import ROOT
-from lab.run import Run, RunError, create, current, exclusive, new_id, set_current
+from lab.run import Run, RunError, create, current, exclusive, last_drill, new_id, set_current
 
 
 @pytest.fixture
@@ -157,6 +158,16 @@ def test_a_current_run_whose_folder_was_removed_is_no_run(runs):
     set_current(Run(runs / "gone"))
     with pytest.raises(RunError, match="no drill has been started"):
         current()
+
+
+def test_the_last_drill_is_neither_what_ran_since_nor_a_damaged_one(runs):
+    with pytest.raises(RunError, match="no drill has been started"):
+        last_drill()
+    drill = create(info("20270115-080000-aaaa"))
+    proof = create(replace(info("20270115-090000-bbbb"), purpose="proof"))
+    (create(info("20270115-100000-cccc")).folder / "run.json").write_text("{")
+    set_current(proof)
+    assert last_drill() == drill
 
 
 def test_a_new_run_tells_what_it_was_started_with_and_hides_its_keys(runs):

@@ -10,6 +10,7 @@ from controls import changes
 from lab.scenario import Scenario
 
 COMMON = {
+    "metric",
     "people",
     "never",
     "below",

@@ -19,7 +19,7 @@ class DriftMetrics(ServiceMetrics):
             "drift_searches_total", "Searches read from the traffic log that can be compared.", ["collection"]
         )
         self.refused = self._counter(
-            "drift_lines_refused_total", "Lines of the traffic log that cannot: no vector, or one of another model."
+            "drift_lines_refused_total", "Lines of the traffic log that cannot: no vector, or one of another length."
         )
         self.failures = self._counter("drift_failures_total", "Looks at the traffic log that failed.")
         self.windows = self._counter("drift_windows_total", "Windows compared.")
