@@ -99,6 +99,7 @@ def state(run: Run, scenario: Scenario) -> dict[str, Any]:
         "title": public.title,
         "services": [vars(process) for process in control.processes(run)],
         "incidents": [e for e in run.events("process") if e["state"] in control.OVER][-5:],
+        "seconds_left": max(0.0, round(run.info.started + run.info.time_box_seconds - time.time())),
         "practice_load": run.info.practice,
         "objectives": public.objectives.model_dump(),
         "recent": recent(run, scenario),
@@ -170,6 +171,7 @@ def status(state: dict[str, Any]) -> RenderableType:
     parts += [symptom(state["recent"], state["objectives"]), ""]
     if state["pending_changes"]:
         parts.append("The workspace differs from what runs: [bold]lab diff[/], [bold]lab apply[/].")
+    parts.append(f"The drill ends by itself in {state['seconds_left'] / 60:.0f} minutes; its folder stays.")
     parts.append(next_steps(state["workspace"], state["prometheus"], state["gateway"]))
     return Group(*parts)
 

@@ -62,6 +62,7 @@ def test_the_symptom_shows_in_status_and_metrics(drill: Run) -> None:
     state = lab("status", "--json").json
     assert state["schema_version"] == 1
     assert {p["name"] for p in state["services"] if p["state"] == "RUNNING"} >= {"llm", "gateway", "load", "prometheus"}
+    assert 0 < state["seconds_left"] <= 60 * find(SCENARIO).public.time_box_minutes
     assert state["recent"]["ttft_p95"] > state["objectives"]["first_token_seconds"]
     rows = lab("metrics", "--json").json["metrics"]
     assert rows
