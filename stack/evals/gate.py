@@ -99,7 +99,8 @@ def judge_suite(
 ) -> Verdict:
     """Compare. `rows` are of all examples of the run. `confirmed`: whether a judged regression was seen again.
 
-    Raises NotComparable: run and baseline are of different examples, or the judge gave hardly any verdict.
+    Raises NotComparable: run and baseline are of different examples, the judge gave hardly any verdict, or no example
+    has the score of a metric while no other one blocks.
     """
     names = sorted(rows)
     if missing := [name for name in names if name not in baseline.scores]:
@@ -112,11 +113,18 @@ def judge_suite(
     trust = _trust(suite, rows)
     names = [name for name in names if rows[name].failed != "judge"]  # which is not the release's fault
     findings = [_coverage(suite, rows, baseline, names)]
+    unmeasured: list[NotComparable] = []
     for name, metric in {"at once": REFUSED_NOW, **suite.suite.metrics}.items():
         for named, part in _parts(suite, name, metric):
-            findings += _findings(suite, named, metric, part, rows, baseline, names, trust, confirmed)
-    errors = tuple(f"{name}: {row.error}" for name, row in sorted(rows.items()) if row.error)[:3]
-    return Verdict(suite.name, suite.suite.about, tuple(findings), trust, errors, baseline.machine)
+            try:
+                findings += _findings(suite, named, metric, part, rows, baseline, names, trust, confirmed)
+            except NotComparable as problem:
+                unmeasured.append(problem)
+    if unmeasured and worst(finding.outcome for finding in findings) != "block":
+        raise unmeasured[0]  # what blocks needs no more; what would pass does
+    errors = [str(problem).removeprefix(f"{suite.name}: ") for problem in unmeasured]
+    errors += [f"{name}: {row.error}" for name, row in sorted(rows.items()) if row.error]
+    return Verdict(suite.name, suite.suite.about, tuple(findings), trust, tuple(errors[:3]), baseline.machine)
 
 
 def _same_answers(suite: Named, rows: Mapping[str, Row], baseline: Baseline) -> None:

@@ -199,6 +199,15 @@ def test_a_score_that_no_example_of_a_slice_has_is_an_error_not_a_pass(tmp_path:
         judge_suite(of, "quick", plain, baseline(of, plain))
 
 
+def test_what_blocks_is_not_hidden_by_a_metric_that_no_example_has(tmp_path: Path) -> None:
+    """Bug: a release that refused nothing was not judged, since no refusal said why."""
+    metrics = {"right": {"score": "right", "tolerance": 0.1}, "told": {"score": "named", "tolerance": 0.1}}
+    of = suite(tmp_path, metrics=metrics)
+    verdict = judge_suite(of, "quick", rows(HALF * 0), baseline(of, rows(HALF)))
+    assert verdict.outcome == "block"
+    assert verdict.errors == ("no example has the score 'named' for the metric 'told'",)
+
+
 def test_a_release_that_does_not_answer_is_blocked_whatever_its_judge_is_worth(preference) -> None:
     """Bug: with a judge that guesses, a release of which every answer failed got a warning."""
     broken = {name: failed(row) if name.startswith("e") else row for name, row in judged(0.5, 20).items()}
