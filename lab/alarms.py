@@ -6,13 +6,14 @@ windows are drawn from the searches that there are.
 """
 
 import math
+from pathlib import Path
 
 import numpy as np
 from scipy import stats
 
 from lab import state
 from lab.run import Progress, Run
-from lab.scenario import FalseAlarms, MissedAlarms, Public
+from lab.scenario import AlarmCheck, FalseAlarms, MissedAlarms, Public
 from stack.drift.config import DriftConfig
 from stack.drift.monitor import Reference, distance_of, limit_of, values_of
 from stack.drift.monitor import load as load_reference
@@ -27,76 +28,92 @@ CHANGED_DRAWS = 100
 
 
 def alarm_figures(run: Run, public: Public, start: float, progress: Progress) -> dict[str, float | None]:
-    """For each check of alarms its figure, with the monitor's configuration that is in service.
+    """For each check of the alarm its figure, with the monitor's configuration that is in service.
 
     `start`: of the graded load, unix seconds. The reference is that from before the incident. None where it, or what
     came after the change, is too small for the windows.
     """
-    config, found = run.applied / "drift.yaml", {}
-    for check in public.checks:
+    checks = [check for check in public.checks if isinstance(check, AlarmCheck)]
+    if not checks:
+        return {}
+    progress("drawing windows from the monitor's reference: how far apart are they by chance?")
+    config, reference = load(run.applied / "drift.yaml", DriftConfig), load_reference(run.folder / state.REFERENCE)
+    try:
+        alarm = Alarm(config, reference)
+    except ValueError:
+        return dict.fromkeys((check.id for check in checks), None)
+    found: dict[str, float | None] = {}
+    for check in checks:
         if isinstance(check, FalseAlarms):
-            progress("drawing windows from the monitor's reference: how often would the alarm ring by chance?")
-            found[check.id] = _false_alarms(load(config, DriftConfig), run, check)
+            progress("drawing others: how often would the alarm ring by chance?")
+            found[check.id] = alarm.rings_per_hour(check.searches_per_second)
         elif isinstance(check, MissedAlarms):
             progress("drawing windows from what came after the change: how often would the alarm be silent?")
-            found[check.id] = _missed_alarms(load(config, DriftConfig), run, start + check.after_seconds)
+            found[check.id] = _missed(
+                alarm, run.applied / config.traffic, config.collection, start + check.after_seconds
+            )
     return found
 
 
-def _false_alarms(config: DriftConfig, run: Run, check: FalseAlarms) -> float | None:
+def _missed(alarm: "Alarm", traffic: Path, collection: str, since: float) -> float | None:
     try:
-        return rings_per_hour(config, load_reference(run.folder / state.REFERENCE), check.searches_per_second)
-    except ValueError:
-        return None
-
-
-def _missed_alarms(config: DriftConfig, run: Run, since: float) -> float | None:
-    try:
-        searches = read(run.applied / config.traffic, config.collection)
-        return silent_share(config, load_reference(run.folder / state.REFERENCE), searches[searches.at >= since])
+        searches = read(traffic, collection)
+        return alarm.silent_share(searches[searches.at >= since])
     except (OSError, ValueError):
         return None
 
 
-def rings_per_hour(config: DriftConfig, searches: Searches, searches_per_second: float) -> float:
-    """False alarms to be expected in an hour of traffic like the reference's `searches`.
+class Alarm:
+    """The alarm of a monitor as it is configured, with the limits that its reference gives it."""
 
-    A detector that finds a share p of the windows beyond its limit finds n in a row with p to the power of n, as no
-    search is in two windows; what several detectors ring for is added. Raises ValueError: the reference is too small.
-    """
-    reference, size, share = Reference(searches, config), config.window.searches, 0.0
-    for detector in config.detectors.values():
-        limit = limit_of(detector.threshold, reference.nulls(detector)["pinned"])
-        values, compared = values_of(searches, detector), reference.compared["pinned"]
-        drawn = resample(values, size, distance_of(detector), DRAWS, compared, SEED)
-        share += share_beyond(drawn.values, limit) ** config.consecutive
-    return min(1.0, share) * 3600 * searches_per_second / size
+    def __init__(self, config: DriftConfig, searches: Searches) -> None:
+        """`searches`: of the reference. Raises ValueError: they are too few for the windows."""
+        reference = Reference(searches, config)
+        self._config = config
+        self._searches = searches
+        self._compared = reference.compared["pinned"]
+        self._limits = {
+            name: limit_of(detector.threshold, reference.nulls(detector)["pinned"])
+            for name, detector in config.detectors.items()
+        }
 
+    def rings_per_hour(self, searches_per_second: float) -> float:
+        """False alarms to be expected in an hour of traffic like the reference's.
 
-def silent_share(config: DriftConfig, searches: Searches, changed: Searches) -> float:
-    """Share of the time in which the alarm is silent although the traffic, once like the reference's `searches`, is now
-    like `changed`: no detector has found as many windows in a row beyond its limit as it must.
+        A detector that finds a share p of the windows beyond its limit finds n in a row with p to the power of n, as no
+        search is in two windows; what several detectors ring for is added.
+        """
+        size, share = self._config.window.searches, 0.0
+        for name, detector in self._config.detectors.items():
+            values = values_of(self._searches, detector)
+            drawn = resample(values, size, distance_of(detector), DRAWS, self._compared, SEED)
+            share += share_beyond(drawn.values, self._limits[name]) ** self._config.consecutive
+        return min(1.0, share) * 3600 * searches_per_second / size
 
-    Raises ValueError: the reference, or the changed traffic, is too small for the windows.
-    """
-    reference, size = Reference(searches, config), config.window.searches
-    if len(changed) < size:
-        raise ValueError(f"{len(changed)} searches after the change are no window of {size}")
-    rows = np.random.default_rng(SEED)
-    silent = []
-    for detector in config.detectors.values():
-        limit = limit_of(detector.threshold, reference.nulls(detector)["pinned"])
-        before, after, distance = values_of(searches, detector), values_of(changed, detector), distance_of(detector)
-        beyond = [
-            distance(
-                before[rows.permutation(len(before))[: reference.compared["pinned"]]],
-                after[rows.permutation(len(after))[:size]],
-            )
-            > limit
-            for _ in range(CHANGED_DRAWS)
-        ]
-        silent.append(1 - float(np.mean(beyond)) ** config.consecutive)
-    return math.prod(silent)
+    def silent_share(self, changed: Searches) -> float:
+        """Share of the time in which the alarm is silent although the traffic, once like the reference's, is now like
+        `changed`: no detector has found as many windows in a row beyond its limit as it must.
+
+        Raises ValueError: the changed traffic is too small for the windows.
+        """
+        size = self._config.window.searches
+        if len(changed) < size:
+            raise ValueError(f"{len(changed)} searches after the change are no window of {size}")
+        rows = np.random.default_rng(SEED)
+        silent = []
+        for name, detector in self._config.detectors.items():
+            before, after = values_of(self._searches, detector), values_of(changed, detector)
+            distance = distance_of(detector)
+            beyond = [
+                distance(
+                    before[rows.permutation(len(before))[: self._compared]],
+                    after[rows.permutation(len(after))[:size]],
+                )
+                > self._limits[name]
+                for _ in range(CHANGED_DRAWS)
+            ]
+            silent.append(1 - float(np.mean(beyond)) ** self._config.consecutive)
+        return math.prod(silent)
 
 
 def share_beyond(distances: np.ndarray, limit: float) -> float:

@@ -73,7 +73,8 @@ def run(
         endpoint = JudgeEndpoint(judge, judge_model, os.environ.get("EVAL_JUDGE_KEY")) if judge else None
         results, verdicts = evaluation.evaluate(suites, mode, release, tell, judge=endpoint)
     _record(results, verdicts, track)
-    if (unasked := sorted({one.name for one in load_suites()} - {one.name for one in suites})) and not as_json:
+    if suite and not as_json:
+        unasked = [one.name for one in load_suites() if one.name not in suite]
         console.print(f"Not asked: {', '.join(unasked)}. What only they look after is not judged by this run.")
     _show(results, verdicts, as_json)
 

@@ -57,7 +57,7 @@ def release(
     or that changes nothing.
     """
     needed = {service for suite in suites for service in suite.suite.services}
-    configs = workspace.defaults([name for name in SERVICES if name in needed])
+    configs = shipped = workspace.defaults([name for name in SERVICES if name in needed])
     changed = [*map(_change, changes), *patches]
     asked = {collection for suite in suites for collection in suite.suite.collections}
     for patch in changed:
@@ -66,7 +66,7 @@ def release(
         _refuse_unseen("collection", patch.get("rag", {}).get("collections") or {}, asked)
         configs = {name: workspace.merge_patch(config, patch.get(name, {})) for name, config in configs.items()}
     if any(changed):
-        _refuse_nothing(workspace.defaults(configs), configs)
+        _refuse_nothing(shipped, configs)
     if "rag" in configs:
         unasked = {name: None for name in (configs["rag"].get("collections") or {}) if name not in asked}
         configs["rag"] = workspace.on_all_cores(workspace.merge_patch(configs["rag"], {"collections": unasked}))

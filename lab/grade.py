@@ -16,13 +16,12 @@ from lab.host import QUIET_SHARE
 from lab.measure import SCRAPED_SHARE, load_figures
 from lab.quality import Paired, paired, scores
 from lab.scenario import (
+    AlarmCheck,
     Bound,
     Check,
     Cost,
-    FalseAlarms,
     Goodput,
     Level,
-    MissedAlarms,
     Objectives,
     PromptHolds,
     Public,
@@ -187,7 +186,7 @@ def _check(
             return _ratio(check, measured["metrics"]["costs"][check.id], measured["healthy"]["costs"][check.id], "")
         case Level():
             return _level(check, measured["metrics"]["levels"][check.id])
-        case FalseAlarms() | MissedAlarms():
+        case AlarmCheck():
             return _level(check, measured["alarms"][check.id])
         case Bound():
             return _bound(check, measured["config"])
@@ -230,7 +229,7 @@ def _ratio(check: Work | Cost, value: float | None, healthy: float | None, unit:
     return _result(check, passed, value, threshold, healthy, margin, reason)
 
 
-def _level(check: Level | FalseAlarms | MissedAlarms, value: float | None) -> CheckResult:
+def _level(check: Level | AlarmCheck, value: float | None) -> CheckResult:
     value = _finite(value)
     if value is None:
         return CheckResult(check.id, check.title, check.kind, "not_measured", None, check.value, check.op, None, None,

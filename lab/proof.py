@@ -27,7 +27,7 @@ from lab.quality import scores
 from lab.recording import record
 from lab.run import Run, RunError
 from lab.runtime import control
-from lab.scenario import Change, Cost, FalseAlarms, Goodput, Level, MissedAlarms, Public, Quality, Scenario, Work
+from lab.scenario import AlarmCheck, Change, Cost, Goodput, Level, Public, Quality, Scenario, Work
 from lab.traffic import Watcher, to_the_end
 from loadtests.plan import Plan
 from loadtests.rows import Row
@@ -191,15 +191,13 @@ def _wanted(item: CheckResult) -> float:
 def _has_margin(check_id: str, scenario: Scenario, passing: bool) -> bool:
     """Exact checks have none; the tokens of an honest answer are held by their spread over repeats instead."""
     check = next(check for check in scenario.public.checks if check.id == check_id)
-    return isinstance(check, Goodput | Cost | Level | FalseAlarms | MissedAlarms | Quality) or (
-        isinstance(check, Work) and not passing
-    )
+    return isinstance(check, Goodput | Cost | Level | AlarmCheck | Quality) or (isinstance(check, Work) and not passing)
 
 
 def watcher(chosen: Control, public: Public) -> Watcher:
     """Ends the load of a control whose outcome is certain; recorded controls and those that pass run in full."""
     declared = next((check for check in public.checks if check.id == chosen.fails_on), None)
-    if declared is None or isinstance(declared, Level | FalseAlarms | MissedAlarms) or chosen.name in RECORDED:
+    if declared is None or isinstance(declared, Level | AlarmCheck) or chosen.name in RECORDED:
         return to_the_end  # a level needs the whole window, and no request shows what an alarm does
 
     def certain(plan: Plan, rows: list[Row], elapsed: float) -> bool:

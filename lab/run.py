@@ -103,6 +103,11 @@ class RunInfo:
     versions: dict[str, str]
     without_rules: tuple[str, ...] = ()  # files of dashboards/rules that this site does not have
 
+    @property
+    def ends(self) -> float:
+        """When its time box is over, unix seconds."""
+        return self.started + self.time_box_seconds
+
 
 @dataclass(frozen=True)
 class Run:

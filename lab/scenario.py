@@ -167,26 +167,28 @@ class PromptHolds(Settings):
     value: float = Field(1.0, gt=0, le=1)
 
 
-class FalseAlarms(Settings):
-    """How often the drift monitor, as it is configured, would ring by chance, per hour. See `lab.alarms`."""
+class AlarmCheck(Settings):
+    """What the drift monitor's alarm, as it is configured, is worth. See `lab.alarms`."""
+
+    id: str
+    title: str
+    op: Literal["<="] = "<="
+    value: float = Field(gt=0)
+
+
+class FalseAlarms(AlarmCheck):
+    """How often it would ring by chance; `value` is in rings per hour."""
 
     kind: Literal["false_alarms"]
-    id: str
-    title: str
     searches_per_second: float = Field(gt=0, description="of usual traffic")
-    op: Literal["<="] = "<="
-    value: float = Field(gt=0, description="rings per hour")
 
 
-class MissedAlarms(Settings):
-    """How often the drift monitor, as it is configured, would be silent after a change. See `lab.alarms`."""
+class MissedAlarms(AlarmCheck):
+    """How often it would be silent after a change; `value` is a share of the time."""
 
     kind: Literal["missed_alarms"]
-    id: str
-    title: str
+    value: float = Field(gt=0, lt=1)
     after_seconds: float = Field(gt=0, description="of the graded load; what comes later is the changed traffic")
-    op: Literal["<="] = "<="
-    value: float = Field(gt=0, lt=1, description="share of the time")
 
 
 class Quality(Settings):

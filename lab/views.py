@@ -99,7 +99,7 @@ def state(run: Run, scenario: Scenario) -> dict[str, Any]:
         "title": public.title,
         "services": [vars(process) for process in control.processes(run)],
         "incidents": [e for e in run.events("process") if e["state"] in control.OVER][-5:],
-        "seconds_left": max(0.0, round(run.info.started + run.info.time_box_seconds - time.time())),
+        "seconds_left": max(0.0, round(run.info.ends - time.time())),
         "practice_load": run.info.practice,
         "objectives": public.objectives.model_dump(),
         "recent": recent(run, scenario),

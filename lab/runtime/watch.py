@@ -32,14 +32,13 @@ def exit_status(run: Run, name: str) -> int | None:
 
 def main() -> None:
     run = Run(Path(sys.argv[1]))
-    ends = run.info.started + run.info.time_box_seconds
     while True:
         headers, payload = listener.wait(sys.stdin, sys.stdout)
         kind = headers["eventname"]
         if kind in WORTH_TELLING:
             tell(run, kind, dict(field.split(":", 1) for field in payload.split()))
         listener.ok(sys.stdout)
-        if time.time() > ends:
+        if time.time() > run.info.ends:
             run.event("time_box", seconds=run.info.time_box_seconds)
             client(run).supervisor.shutdown()
 

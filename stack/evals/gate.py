@@ -113,17 +113,16 @@ def judge_suite(
     trust = _trust(suite, rows)
     names = [name for name in names if rows[name].failed != "judge"]  # which is not the release's fault
     findings = [_coverage(suite, rows, baseline, names)]
-    unmeasured: list[NotComparable] = []
+    unmeasured: list[str] = []
     for name, metric in {"at once": REFUSED_NOW, **suite.suite.metrics}.items():
         for named, part in _parts(suite, name, metric):
             try:
                 findings += _findings(suite, named, metric, part, rows, baseline, names, trust, confirmed)
             except NotComparable as problem:
-                unmeasured.append(problem)
+                unmeasured.append(str(problem))
     if unmeasured and worst(finding.outcome for finding in findings) != "block":
-        raise unmeasured[0]  # what blocks needs no more; what would pass does
-    errors = [str(problem).removeprefix(f"{suite.name}: ") for problem in unmeasured]
-    errors += [f"{name}: {row.error}" for name, row in sorted(rows.items()) if row.error]
+        raise NotComparable(f"{suite.name}: {unmeasured[0]}")  # what blocks needs no more; what would pass does
+    errors = unmeasured + [f"{name}: {row.error}" for name, row in sorted(rows.items()) if row.error]
     return Verdict(suite.name, suite.suite.about, tuple(findings), trust, tuple(errors[:3]), baseline.machine)
 
 
@@ -175,7 +174,7 @@ def _findings(
     if now:
         yield _compared(suite, name, metric, np.array(now), np.array(before), np.array(labels), trust, confirmed)
     elif not any(part <= set(rows[example].slices) and rows[example].error is not None for example in names):
-        raise NotComparable(f"{suite.name}: no example has the score '{metric.score}' for the metric '{name}'")
+        raise NotComparable(f"no example has the score '{metric.score}' for the metric '{name}'")
 
 
 def _compared(

@@ -10,7 +10,7 @@ from drift_handmade import config, log_of, searches
 from handmade import CHECKS, a_public, a_run
 
 from lab import state
-from lab.alarms import alarm_figures, rings_per_hour, share_beyond, silent_share
+from lab.alarms import Alarm, alarm_figures, share_beyond
 from lab.run import Run
 from stack.drift.config import DriftConfig, Threshold
 from stack.drift.monitor import distance_of, save
@@ -24,7 +24,7 @@ def nearest(consecutive: int = 1, **threshold: object) -> DriftConfig:
 
 
 def rings(of: DriftConfig) -> float:
-    return rings_per_hour(of, REFERENCE, searches_per_second=10)
+    return Alarm(of, REFERENCE).rings_per_hour(searches_per_second=10)
 
 
 def test_a_limit_that_nothing_exceeds_never_rings() -> None:
@@ -56,23 +56,23 @@ SHIFTED = searches(300, seed=2, shifted=0.4)
 
 
 def test_an_alarm_that_always_rings_is_never_silent_and_one_that_never_rings_always() -> None:
-    assert silent_share(nearest(kind="fixed", value=0.0), REFERENCE, SHIFTED) == 0
-    assert silent_share(nearest(kind="fixed", value=50.0), REFERENCE, SHIFTED) == 1
+    assert Alarm(nearest(kind="fixed", value=0.0), REFERENCE).silent_share(SHIFTED) == 0
+    assert Alarm(nearest(kind="fixed", value=50.0), REFERENCE).silent_share(SHIFTED) == 1
 
 
 def test_without_a_change_it_is_silent_as_often_as_its_limit_says() -> None:
-    assert silent_share(nearest(kind="null", share=0.8), REFERENCE, searches(300, seed=3)) > 0.6
+    assert Alarm(nearest(kind="null", share=0.8), REFERENCE).silent_share(searches(300, seed=3)) > 0.6
 
 
 def test_windows_that_show_a_change_often_only_are_silent_more_often_in_a_row() -> None:
     """Exploit: an alarm that never rings by chance, and for a change with luck only."""
-    limit = float(np.median([silent_limit(seed) for seed in range(20)]))
-    once, thrice = (silent_share(nearest(n, kind="fixed", value=limit), REFERENCE, SHIFTED) for n in (1, 3))
+    limit = float(np.median([one_distance(seed) for seed in range(20)]))
+    once, thrice = (Alarm(nearest(n, kind="fixed", value=limit), REFERENCE).silent_share(SHIFTED) for n in (1, 3))
     assert 0.2 < once < 0.8
     assert 1 - thrice == pytest.approx((1 - once) ** 3)
 
 
-def silent_limit(seed: int) -> float:
+def one_distance(seed: int) -> float:
     """The distance of one window of the changed traffic."""
     rows = np.random.default_rng(seed).permutation(len(SHIFTED))[:50]
     detector = nearest(kind="fixed", value=0.0).detectors["nearest"]
@@ -83,7 +83,7 @@ def test_one_detector_that_rings_is_enough() -> None:
     one = nearest(kind="fixed", value=50.0)
     rings = one.detectors["nearest"].model_copy(update={"threshold": Threshold(kind="fixed", value=0.0)})
     two = one.model_copy(update={"detectors": {**one.detectors, "rings": rings}})
-    assert silent_share(two, REFERENCE, SHIFTED) == 0
+    assert Alarm(two, REFERENCE).silent_share(SHIFTED) == 0
 
 
 @pytest.mark.parametrize("distribution", ["normal", "gamma"])
