@@ -1,11 +1,15 @@
-"""Runs every known fault through the gate, and tells which suite caught it: `lab eval faults`."""
+"""Runs every known fault through the gate, and tells which suite caught it: `lab eval faults`.
+
+What is found is kept in docs/faults.json, and the table of docs/evaluation.md is made of it, between the comments
+`<!-- faults -->` and `<!-- end -->`.
+"""
 
 import hashlib
 import json
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydantic import Field
@@ -22,6 +26,8 @@ from stack.settings import ConfigError, Settings, load, nearest
 
 FAULTS = ROOT / "stack/evals/faults"
 CAUGHT = ROOT / "docs/faults.json"
+DOCUMENT = ROOT / "docs/evaluation.md"
+_PLACE = re.compile(r"(<!-- faults -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 class Fault(Settings):
@@ -125,16 +131,18 @@ def _blocking(verdicts: Sequence[Verdict]) -> dict[str, tuple[str, ...]]:
     }
 
 
-def _keep(caught: Caught, path: Path = CAUGHT) -> None:
-    kept = {one.fault: one for one in stored(path)} | {caught.fault: caught}
-    path.write_text(json.dumps([asdict(one) for one in kept.values()], indent=1) + "\n", encoding="utf-8")
+def _keep(caught: Caught) -> None:
+    kept = {one.fault: one for one in stored()} | {caught.fault: caught}
+    in_order = [kept[name] for name in sorted(kept)]
+    CAUGHT.write_text(json.dumps([asdict(one) for one in in_order], indent=1) + "\n", encoding="utf-8")
+    DOCUMENT.write_text(with_table(DOCUMENT.read_text(encoding="utf-8"), in_order), encoding="utf-8")
 
 
-def stored(path: Path = CAUGHT) -> list[Caught]:
+def stored() -> list[Caught]:
     """What was found before."""
-    if not path.exists():
+    if not CAUGHT.exists():
         return []
-    fields = json.loads(path.read_text(encoding="utf-8"))
+    fields = json.loads(CAUGHT.read_text(encoding="utf-8"))
     return [
         Caught(**one | {"expected": tuple(one["expected"]), "suites": {k: tuple(v) for k, v in one["suites"].items()}})
         for one in fields
@@ -155,3 +163,8 @@ def table(found: Sequence[Caught]) -> str:
     stopped = sum(not one.right for one in healthy)
     lines += ["", f"Without a fault: {len(healthy)} runs, {stopped} blocked."]
     return "\n".join(lines)
+
+
+def with_table(text: str, found: Sequence[Caught]) -> str:
+    """`text` of a document with the table in its place."""
+    return _PLACE.sub(lambda place: f"{place[1]}{table(found)}\n\n{place[2]}", text)

@@ -1,13 +1,11 @@
 """Suites: what is shipped can be read, and what is wrong is told with its place."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from evals_handmade import suite
 
-from lab import evaluation, fault_table, workspace
-from lab.run import Ports
+from lab import evaluation, fault_table
 from stack.evals.suite import load_suites
 from stack.settings import ConfigError
 
@@ -46,40 +44,6 @@ def test_an_unknown_suite_is_told_with_the_nearest_one(tmp_path: Path) -> None:
         load_suites(["retrieva"])
     with pytest.raises(ConfigError, match="no suite in this folder"):
         load_suites(folder=tmp_path)
-
-
-def test_every_fault_names_suites_that_exist_and_is_a_configuration_that_starts() -> None:
-    names = {one.name for one in load_suites()}
-    shipped = workspace.placed(evaluation.release(load_suites()).configs, Ports(20000))
-    for name, fault in fault_table.load_faults().items():
-        assert set(fault.catches) <= names, name
-        changed = workspace.placed(evaluation.release(load_suites(), patches=[fault.change]).configs, Ports(20000))
-        workspace.validate(changed, changed)
-        assert changed != shipped, f"{name} changes nothing"
-
-
-def test_a_fault_is_shown_to_the_suites_that_ask_what_it_changes() -> None:
-    suites = load_suites()
-    assert fault_table.able_to_see({}, suites) == suites
-    assert fault_table.able_to_see({"gateway": {}}, suites) == suites
-    blind = {one.name for one in suites} - {one.name for one in fault_table.able_to_see({"rag": {}}, suites)}
-    assert blind == {"conversation", "judge-down", "moderation"}
-    for name, fault in fault_table.load_faults().items():
-        assert set(fault.catches) <= {one.name for one in fault_table.able_to_see(fault.change, suites)}, name
-
-
-def test_the_table_names_what_caught_each_fault_and_counts_what_stopped_nothing() -> None:
-    caught = fault_table.Caught(
-        "f", "A fault", ("answers",), "block", {"answers": ("fact", "cited"), "guard": ("x",)}, 1.0, "i"
-    )
-    healthy = fault_table.Caught("healthy-1", "Nothing is wrong", (), "pass", {}, 1.0, "i")
-    lines = fault_table.table([healthy, caught]).splitlines()
-    assert lines[2].startswith("| A fault (`f`) | **fact and 1 more** |")
-    assert "| x |" in lines[2]
-    assert lines[-1] == "Without a fault: 1 runs, 0 blocked."
-    assert caught.right
-    assert healthy.right
-    assert not replace(caught, suites={"guard": ("x",)}).right
 
 
 def test_a_release_has_only_what_its_suites_need(tmp_path: Path) -> None:
