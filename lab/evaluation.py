@@ -2,25 +2,20 @@
 
 import hashlib
 import json
-import os
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from lab import drill, workspace
+from lab import workspace
 from lab.calibrate import machine
 from lab.code import code_digest
+from lab.deployment import deployed
 from lab.drill import Configs, Progress
 from lab.paths import CACHE, ROOT, RUNS
-from lab.run import Ports, Run, RunError, new_id
+from lab.run import Ports, new_id
 from lab.scenario import SERVICES
 from stack.evals import baseline, report
 from stack.evals import run as suites_run
@@ -29,14 +24,11 @@ from stack.evals.gate import Verdict, judge_suite
 from stack.evals.results import MANIFEST, Identity, Manifest, Results
 from stack.evals.stack_client import Addresses, JudgeEndpoint, Places
 from stack.evals.suite import Mode, Named
-from stack.lifeline import child_environment
 from stack.settings import ConfigError, read_yaml
 
 EVALUATIONS = RUNS / "evaluations"
-TENANT = "evals"
 PLACES = Places(CACHE / "data", CACHE / "documents")
 MODEL_FILES = {".onnx", ".safetensors", ".npz", ".json"}  # weights, tokenizers
-CUT_OFF_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -57,7 +49,10 @@ def release(
     or that changes nothing.
     """
     needed = {service for suite in suites for service in suite.suite.services}
-    configs = shipped = workspace.defaults([name for name in SERVICES if name in needed])
+    shipped = workspace.defaults([name for name in SERVICES if name in needed])
+    if "rag" in shipped:
+        shipped["rag"] = _with_vectors_of_this_code(shipped["rag"])
+    configs = shipped
     changed = [*map(_change, changes), *patches]
     asked = {collection for suite in suites for collection in suite.suite.collections}
     for patch in changed:
@@ -71,6 +66,14 @@ def release(
         unasked = {name: None for name in (configs["rag"].get("collections") or {}) if name not in asked}
         configs["rag"] = workspace.on_all_cores(workspace.merge_patch(configs["rag"], {"collections": unasked}))
     return Release(configs, label)
+
+
+def _with_vectors_of_this_code(rag: Mapping[str, Any]) -> dict[str, Any]:
+    """With a cache of vectors for the encoders' code as it is. A drill's knows weights and settings alone: a fault in
+    that code would change the vectors of questions there, and of no document."""
+    code = sorted((ROOT / "stack/rag/encoders").glob("*.py"))
+    digest = hashlib.sha256(b"\0".join(path.read_bytes() for path in code)).hexdigest()
+    return workspace.merge_patch(rag, {"storage": {"vectors": f"{rag['storage']['vectors']}/{digest[:12]}"}})
 
 
 def _refuse_unseen(kind: str, changed: Iterable[str], seen: Iterable[str]) -> None:
@@ -164,7 +167,7 @@ def evaluate(
     else:
         results = Results.new(EVALUATIONS, manifest)
     before = {name: one.answers for name, one in baselines.items()}
-    with deployed(suites, of, progress, judge) as addresses:
+    with deployed(suites, of.configs, progress, judge) as addresses:
         suites_run.run(suites, mode, addresses, PLACES, results, before, progress)
         for suite in suites:
             if against_baseline and suite.suite.judge and _complains(suite, results, baselines[suite.name]):
@@ -225,95 +228,6 @@ def _judge_again(
 def _rounds(suite: Named, results: Results) -> list[Results]:
     number = suite.suite.judge.rounds if suite.suite.judge else 0
     return [Results(results.folder / f"{suite.name}-round-{n}") for n in range(1, number + 1)]
-
-
-@contextmanager
-def deployed(
-    suites: Sequence[Named], of: Release, progress: Progress, judge: JudgeEndpoint | None = None
-) -> Iterator[Addresses]:
-    """The release in service for as long as the context lasts; without another `judge` its engine judges.
-
-    Raises RunError and ConfigError.
-    """
-    services = tuple(of.configs)
-    if "gateway" not in services:
-        raise ConfigError("suites", ["no suite needs the gateway: there would be nobody to ask"])
-    if TENANT not in workspace.tenants(of.configs):
-        raise ConfigError("gateway.yaml", [f"tenants: no '{TENANT}', as which the suites ask; keep it in the release"])
-    run = drill.prepare(services, of.configs, purpose="evaluation", scenario="", digest="", practice="",
-                        time_box_seconds=drill.LONGEST_SECONDS)  # fmt: skip
-    try:
-        drill.bring_up(run, progress)
-        tasks = {suite.suite.task for suite in suites}
-        with ExitStack() as cut_off:
-            without_judge = without_moderation = None
-            if "judge_down" in tasks:
-                without_judge = cut_off.enter_context(_cut_off(run, "moderation", _without_judge(run), progress))
-            if "guard" in tasks:
-                without_moderation = cut_off.enter_context(_cut_off(run, "gateway", _without_moderation(), progress))
-            keys = json.loads((run.folder / "keys/keys.json").read_text())
-            served = of.configs["llm"]["model"]["served_name"] if "llm" in services else ""
-            yield Addresses(
-                run.gateway_url,
-                keys[TENANT],
-                judge=judge or JudgeEndpoint(f"http://127.0.0.1:{run.ports.llm}", served, own=True),
-                moderation_without_judge=without_judge,
-                gateway_without_moderation=without_moderation,
-            )
-    finally:
-        drill.stop(run)
-
-
-def _without_judge(run: Run) -> dict[str, Any]:
-    return {
-        "tier3": {"upstream": f"http://127.0.0.1:{_free_port()}"},
-        "review": {"url": f"sqlite:///{run.folder / 'moderation/cut-off.sqlite'}", "capacity": 1},  # and full at once
-    }
-
-
-def _without_moderation() -> dict[str, Any]:
-    return {"moderation": {"base_url": f"http://127.0.0.1:{_free_port()}"}}
-
-
-@contextmanager
-def _cut_off(run: Run, service: str, patch: Mapping[str, Any], progress: Progress) -> Iterator[str]:
-    """The URL of a second `service`, configured as the release's but for `patch`: nobody is where another should be."""
-    port = _free_port()
-    config = workspace.read(run.applied, [service])[service]
-    file = run.folder / f"state/{service}.yaml"
-    file.parent.mkdir(exist_ok=True)
-    file.write_text(
-        yaml.safe_dump(workspace.merge_patch(config, {**patch, "listen": {"port": port}})), encoding="utf-8"
-    )
-    log = run.logs / f"{service}-cut-off.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", f"stack.{service}", "--config", str(file)],
-            cwd=ROOT, env=child_environment(os.environ), stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-        )  # fmt: skip
-    try:
-        url = f"http://127.0.0.1:{port}"
-        progress(f"waiting for a second {service} that is cut off")
-        _wait(process, service, url, log)
-        yield url
-    finally:
-        process.terminate()
-        process.wait(timeout=20)
-
-
-def _wait(process: subprocess.Popen[bytes], service: str, url: str, log: Path) -> None:
-    """Until it answers: ready it may never be."""
-    deadline = time.monotonic() + CUT_OFF_SECONDS
-    while drill.unready(f"{url}/healthz") is not None:
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise RunError(f"the {service} that is cut off does not answer; the end of {log}:\n{drill.errors_in(log)}")
-        time.sleep(0.2)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def finished_runs() -> list[Results]:

@@ -5,7 +5,7 @@ import copy
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -83,6 +83,8 @@ class Addresses:
     """Moderation with the release's configuration, whose language model cannot be reached."""
     gateway_without_moderation: str | None = None
     """The gateway with the release's configuration, whose moderation cannot be reached."""
+    gateway_that_stops_answers: str | None = None
+    """The gateway with the release's configuration, which has no question looked at, and whose moderation stops all."""
 
 
 class Stack:
@@ -108,10 +110,19 @@ class Stack:
         one.refusals = 0
         return one
 
-    async def search(self, collection: str, query: str, limit: int) -> dict[str, Any]:
-        """Passages with the places that each stage gave them. Raises Failed."""
-        body = {"collection": collection, "query": query, "limit": limit, "stages": True}
-        return await self._gateway("/v1/search", body)
+    def where_answers_are_stopped(self) -> "Stack":
+        """The same at the gateway whose moderation stops whatever it is asked about. Raises Failed."""
+        if self.addresses.gateway_that_stops_answers is None:
+            raise Failed("no gateway that stops answers was started")
+        other = copy.copy(self)
+        other.addresses = replace(self.addresses, gateway=self.addresses.gateway_that_stops_answers)
+        return other
+
+    async def search(self, collection: str, query: str, limit: int | None = None) -> dict[str, Any]:
+        """Passages, as many as the collection gives its users; `limit` of them with the places that each stage gave
+        them. Raises Failed."""
+        more = {} if limit is None else {"limit": limit, "stages": True}
+        return await self._gateway("/v1/search", {"collection": collection, "query": query} | more)
 
     async def ask(self, collection: str, question: str, max_tokens: int | None = None) -> dict[str, Any]:
         """An answer from passages, with what it may cite. Raises Failed."""
@@ -123,19 +134,20 @@ class Stack:
         return await self._gateway("/v1/chat/completions", {"model": self.addresses.assistant, "messages": messages})
 
     async def chat_streamed(self, messages: list[dict[str, str]]) -> dict[str, Any]:
-        """The same as a stream: its text, seconds to its first words, and how it ended. Raises Failed."""
+        """The same as a stream: its text, seconds to its first words, how it ended, the tokens that its end tells, and
+        the passages that it may cite where there are any. Raises Failed."""
         body = {"model": self.addresses.assistant, "messages": messages}
         return await self._streamed("/v1/chat/completions", body)
 
-    async def ask_streamed(self, collection: str, question: str, max_tokens: int) -> dict[str, Any]:
+    async def ask_streamed(self, collection: str, question: str, max_tokens: int | None = None) -> dict[str, Any]:
         """An answer from passages as a stream, likewise. Raises Failed; Held where moderation ends it."""
-        return await self._streamed(
-            "/v1/ask", {"collection": collection, "question": question, "max_tokens": max_tokens}
-        )
+        body = {"collection": collection, "question": question}
+        return await self._streamed("/v1/ask", body | ({"max_tokens": max_tokens} if max_tokens else {}))
 
     async def _streamed(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         url, body = f"{self.addresses.gateway}{path}", body | {"stream": True}
         begun, first, text, finish = time.perf_counter(), None, "", None
+        told: dict[str, Any] = {}
         try:
             async with self._client.stream("POST", url, json=body, headers=_bearer(self.addresses.key)) as response:
                 if response.status_code != httpx.codes.OK:
@@ -148,6 +160,7 @@ class Stack:
                     if "error" in event:
                         kind = Held if _code(event) in HELD else Failed
                         raise kind(f"{url} broke off: {str(event['error'])[:300]}")
+                    told |= {name: event[name] for name in ("usage", "citations") if event.get(name) is not None}
                     for choice in event["choices"]:
                         text += choice["delta"].get("content") or ""
                         finish = choice["finish_reason"] or finish
@@ -156,7 +169,7 @@ class Stack:
             raise _failed(url, problem) from problem
         if finish is None or first is None:
             raise Failed(f"{url}: the stream ended without {'an end' if finish is None else 'a word'}")
-        return {"text": text, "first_words": first, "finish": finish}
+        return {"text": text, "first_words": first, "finish": finish} | told
 
     async def moderate(self, text: str) -> dict[str, Any]:
         """What moderation decides about a text. Raises Failed."""

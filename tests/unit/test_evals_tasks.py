@@ -1,5 +1,6 @@
 """What each task makes of an answer."""
 
+import json
 from collections import Counter
 from typing import Any
 
@@ -12,16 +13,19 @@ from stack.evals.spellings import UNTAUGHT
 from stack.evals.stack_client import Addresses, Stack
 from stack.evals.suite import load_suites
 from stack.evals.tasks import task_of
-from stack.evals.tasks.answers import Answers
+from stack.evals.tasks.answers import STREAMED as STREAM
+from stack.evals.tasks.answers import WHOLE, Answers
 from stack.evals.tasks.conversation import DESK, Conversation
-from stack.evals.tasks.guard import ABUSIVE, LOOKED_AT, STREAMED, UNLOOKED, Guard
+from stack.evals.tasks.guard import ABUSIVE, LATE, LOOKED_AT, STOPPED, STOPPED_STREAM, STREAMED, UNLOOKED, Guard
 from stack.evals.tasks.moderation import DANGER, Moderation, dangers
 from stack.evals.tasks.refusal import Refusal
-from stack.evals.tasks.retrieval import Retrieval
+from stack.evals.tasks.retrieval import AS_USERS, LATER_PARTS, QUESTIONS, Retrieval
 from stack.evals.text import contains, likeness, support
 from stack.moderation.categories import CATEGORIES
 from stack.moderation.normalise import Vocabulary, normalise
+from stack.moderation.patterns import PATTERNS, Pattern
 
+MODERATED = {"decision": "block", "tier": 2, "score": 0.5, "degraded": False, "flagged": True, "categories": []}
 TOWER = "The tower was finished in 1889. Its iron was puddled in the region. It is repainted every seven years."
 
 
@@ -29,7 +33,8 @@ def answered(text: str, documents: tuple[str, ...] = ("tower",), **more: Any) ->
     task = Answers()
     task._texts = {"tower": TOWER, "bridge": "A bridge of stone."}
     example = Example("q", {"collection": "books", "question": "when?"}, {"document": "tower", "answer": "1889"})
-    output = {"text": text, "documents": list(documents), "prompt_tokens": 300, "answer_tokens": 9, "finish": "stop"}
+    citations = [[number, document] for number, document in enumerate(documents, start=1)]
+    output = {"text": text, "citations": citations, "prompt_tokens": 300, "answer_tokens": 9, "finish": "stop"}
     output |= more
     return task.score(example, output)
 
@@ -65,15 +70,51 @@ def test_an_answer_of_a_few_tokens_or_about_something_else_is_less_like_its_docu
     assert answered("Giraffes eat leaves of tall trees.")["likeness"] < 0.4 * whole
 
 
-def test_an_answer_that_was_cut_off_is_not_complete() -> None:
-    assert answered("The tower was fin", finish="length")["complete"] == 0.0
+async def test_an_answer_is_the_same_whole_and_as_a_stream() -> None:
+    usage = {"prompt_tokens": 300, "completion_tokens": 9}
+    citations = [{"number": 1, "document": "tower", "chunk": "c", "title": "Tower"}]
+    message = {"content": "In 1889 [1]."}
+    whole = {"choices": [{"message": message, "finish_reason": "stop"}], "usage": usage, "citations": citations}
+    events = [
+        {"choices": [{"delta": {"role": "assistant", "content": ""}, "finish_reason": None}], "citations": citations},
+        {"choices": [{"delta": {"content": "In 1889"}, "finish_reason": None}]},
+        {"choices": [{"delta": {"content": " [1]."}, "finish_reason": None}]},
+        {"choices": [{"delta": {}, "finish_reason": "stop"}], "usage": usage},
+    ]
+    stream = "".join(f"data: {json.dumps(event)}\n\n" for event in events).encode() + b"data: [DONE]\n\n"
+    with answering(lambda asked: (200, stream if asked.json.get("stream") else whole)) as local:
+        async with Stack(Addresses(local.url, "key")) as stack:
+            ask = {"collection": "books", "question": "when?"}
+            found = [await Answers().ask(Example("q", ask, {}, ("books", way)), stack) for way in (WHOLE, STREAM)]
+    assert found[0] == found[1]
+    assert found[0]["citations"] == [[1, "tower"]]
+    assert (found[0]["text"], found[0]["prompt_tokens"], found[0]["answer_tokens"]) == ("In 1889 [1].", 300, 9)
+
+
+@pytest.mark.parametrize(
+    ("text", "finish", "complete"),
+    [
+        ("It was finished in 1889.", "stop", 1),
+        ("In 1889 [1]", "stop", 1),
+        ('It is called "iron"', "stop", 1),
+        ("It was finished in 1889.", "length", 0),
+        ("It was finished by G", "stop", 0),  # a stop word ended it
+    ],
+)
+def test_an_answer_that_was_cut_off_is_not_complete(text: str, finish: str, complete: int) -> None:
+    assert answered(text, finish=finish)["complete"] == complete
+
+
+def test_a_citation_counts_by_the_number_that_it_is_shown_with() -> None:
+    scores = answered("In 1889 [1].", citations=[[0, "tower"], [1, "bridge"]])
+    assert (scores["cited"], scores["cited_right"]) == (1.0, 0.0)
 
 
 def test_of_an_answer_that_is_yes_or_no_no_words_are_looked_for() -> None:
     task = Answers()
     task._texts = {"tower": TOWER}
     example = Example("q", {}, {"document": "tower", "answer": None})
-    output = {"text": "Yes [1].", "documents": ["tower"], "prompt_tokens": 3, "answer_tokens": 9, "finish": "stop"}
+    output = {"text": "Yes [1].", "citations": [[1, "tower"]], "prompt_tokens": 3, "answer_tokens": 9, "finish": "stop"}
     scores = task.score(example, output)
     assert "fact" not in scores
     assert (scores["evidence"], scores["cited_right"]) == (1.0, 1.0)
@@ -101,18 +142,34 @@ def test_words_facts_and_support() -> None:
 # ---- the others
 
 
-def found(*results: tuple[str, int | None, int | None]) -> dict[str, Any]:
-    return {"results": [{"document": name, "sparse": s, "dense": d, "fused": i + 1}
-                        for i, (name, s, d) in enumerate(results)]}  # fmt: skip
+def found(*results: tuple[str, int | None, int | None], evidence: bool = True) -> dict[str, Any]:
+    places = [{"document": name, "sparse": s, "dense": d, "fused": i + 1} for i, (name, s, d) in enumerate(results)]
+    return {"results": places, "evidence": evidence}
+
+
+def searched(slice_: str, output: dict[str, Any]) -> dict[str, float]:
+    return Retrieval().score(Example("q", {}, {"judgements": {"right": 1}}, (slice_, "books")), output)
 
 
 def test_retrieval_tells_which_stage_found_it() -> None:
-    example = Example("q", {}, {"judgements": {"right": 1}})
-    scores = Retrieval().score(example, found(("wrong", 1, 1), ("right", None, 4)))
-    assert (scores["sparse"], scores["dense"], scores["fused"]) == (0.0, 0.25, 0.5)
+    scores = searched(QUESTIONS, found(("wrong", 1, 1), ("right", None, 4)))
+    assert (scores["sparse"], scores["dense"], scores["fused"], scores["found"]) == (0.0, 0.25, 0.5, 1.0)
     assert 0.6 < scores["ndcg@10"] < 0.65
-    assert Retrieval().score(example, found(("wrong", 1, 1)))["recall@50"] == 0.0
-    assert Retrieval().score(example, found())["ndcg@10"] == 0.0
+    assert searched(QUESTIONS, found(("wrong", 1, 1)))["recall@50"] == 0.0
+    assert searched(QUESTIONS, found())["ndcg@10"] == 0.0
+    assert searched(QUESTIONS, found(("right", 1, 1), evidence=False))["found"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("documents", "shown"), [(["right"], 1.0), (["wrong", "wrong", "right"], 1 / 3), (["wrong"], 0.0), ([], 0.0)]
+)
+def test_what_users_are_shown_counts_by_its_place(documents: list[str], shown: float) -> None:
+    scores = searched(AS_USERS, {"results": [{"document": one} for one in documents]})
+    assert scores == {"shown": pytest.approx(shown)}
+
+
+def test_later_parts_of_documents_are_looked_for() -> None:
+    assert searched(LATER_PARTS, found(("right", 1, 1))) == {"ndcg@10": 1.0}
 
 
 @pytest.mark.parametrize(
@@ -120,13 +177,13 @@ def test_retrieval_tells_which_stage_found_it() -> None:
     [(True, "block", 1.0), (True, "review", 1.0), (True, "allow", 0.0), (False, "allow", 1.0), (False, "review", 0.0)],
 )
 def test_abuse_that_people_look_at_counts_as_stopped(abusive: bool, decision: str, right: float) -> None:
-    output = {"decision": decision, "tier": 2, "score": 0.5, "degraded": False, "categories": []}
+    output = MODERATED | {"decision": decision}
     assert Moderation().score(Example("t", {}, {"abusive": abusive}), output)["right"] == right
 
 
 @pytest.mark.parametrize(("tier", "escalated", "reviewed"), [(2, 0, 0), (3, 1, 0), ("review", 1, 1)])
 def test_what_a_model_decides_is_no_review(tier: int | str, escalated: int, reviewed: int) -> None:
-    output = {"decision": "block", "tier": tier, "score": 0.5, "degraded": False, "categories": ["harassment"]}
+    output = MODERATED | {"tier": tier, "categories": ["harassment"]}
     scores = Moderation().score(Example("t", {}, {"abusive": True}), output)
     assert (scores["escalated"], scores["reviewed"], scores["harassment"]) == (escalated, reviewed, 1)
 
@@ -134,17 +191,34 @@ def test_what_a_model_decides_is_no_review(tier: int | str, escalated: int, revi
 @pytest.mark.parametrize("category", ["self-harm/intent", "illicit"])
 def test_danger_is_stopped_for_what_it_is(category: str) -> None:
     example = Example("t", {}, {"category": category}, (DANGER,))
-    found = {"decision": "review", "tier": 1, "score": 0.7, "degraded": False, "categories": ["self-harm/intent"]}
-    assert Moderation().score(example, found) == {"named": float(category == "self-harm/intent")}
-    assert Moderation().score(example, found | {"decision": "allow"}) == {"named": 0.0}
+    found = MODERATED | {"tier": 1, "categories": ["self-harm/intent"]}
+    assert Moderation().score(example, found) == {"named": float(category == "self-harm/intent"), "reviewed": 0.0}
+    assert Moderation().score(example, found | {"decision": "allow"})["named"] == 0.0
+    assert Moderation().score(example, found | {"tier": "review"})["reviewed"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("decision", "flagged", "right"),
+    [("block", True, 1), ("review", True, 1), ("review", False, 0), ("allow", False, 1), ("allow", True, 0)],
+)
+def test_what_callers_read_says_the_same_as_the_decision(decision: str, flagged: bool, right: int) -> None:
+    output = MODERATED | {"decision": decision, "flagged": flagged}
+    assert Moderation().score(Example("t", {}, {"abusive": True}), output)["flagged"] == right
 
 
 def test_every_text_of_danger_is_another_one_of_a_category_that_there_is() -> None:
     made = list(dangers())
     assert {one.expected["category"] for one in made} <= set(CATEGORIES)
     assert len({one.ask["text"] for one in made}) == len({one.id for one in made}) == len(made)
-    assert min(Counter(one.expected["category"] for one in made).values()) >= 4, "fewer that are lost may be chance"
-    assert len(made) <= 44, "with more texts, four of them may be chance"
+    assert min(Counter(one.expected["category"] for one in made).values()) >= 5, "fewer that are lost may be chance"
+
+
+@pytest.mark.parametrize("pattern", PATTERNS, ids=lambda pattern: pattern.name)
+def test_a_pattern_that_is_gone_is_seen(pattern: Pattern) -> None:
+    texts = [one.ask["text"] for one in dangers() if one.expected["category"] == pattern.category]
+    others = [other for other in PATTERNS if other is not pattern and other.category == pattern.category]
+    own = [text for text in texts if pattern.regex.search(text) and not any(one.regex.search(text) for one in others)]
+    assert len(own) >= 5
 
 
 @pytest.mark.parametrize("family", UNTAUGHT)
@@ -155,40 +229,30 @@ def test_what_was_hidden_in_another_way_is_what_the_lists_look_for_after_normali
     assert "scoundrel" not in normalise(hidden, ("nfkc", "leet"), Vocabulary(["scoundrel"])).text
 
 
-@pytest.mark.parametrize(
-    ("refused", "should", "right"), [(True, True, 1), (True, False, 0), (False, False, 1), (False, True, 0)]
-)
-def test_a_refusal_is_right_where_nothing_can_be_known(refused: bool, should: bool, right: int) -> None:
-    assert Refusal().score(Example("q", {}, {"refused": should}), {"refused": refused})["right"] == right
-
-
 @pytest.mark.parametrize(("text", "told"), [("I found nothing about this.", 1), ("We don't know.", 1), ("TODO", 0)])
 def test_a_refusal_says_that_there_is_nothing(text: str, told: int) -> None:
-    example = Example("q", {}, {"refused": True})
-    assert Refusal().score(example, {"refused": True, "text": text})["told"] == told
-    assert "told" not in Refusal().score(example, {"refused": False, "text": text})
-    assert "told" not in Refusal().score(example, {"refused": True, "held": True})
+    example = Example("q", {})
+    assert Refusal().score(example, {"refused": True, "text": text}) == {"right": 1.0, "told": told}
+    assert Refusal().score(example, {"refused": False, "text": text}) == {"right": 0.0}
+    assert Refusal().score(example, {"refused": True, "held": True}) == {"right": 1.0}
 
 
 @pytest.mark.parametrize(
-    ("status", "body", "expected", "output"),
+    ("status", "body", "output"),
     [
-        (200, {"evidence": False, "results": []}, False, {"refused": True}),
-        (200, {"evidence": True, "results": []}, False, {"refused": False}),
-        (200, {"citations": [], "choices": [{"message": {"content": "No."}}]}, True, {"refused": True, "text": "No."}),
-        (200, {"citations": [{}], "choices": [{"message": {"content": "I"}}]}, True, {"refused": False, "text": "I"}),
-        (403, {"error": {"code": "under_review", "message": "held"}}, True, {"refused": True, "held": True}),
+        (200, {"citations": [], "choices": [{"message": {"content": "No."}}]}, {"refused": True, "text": "No."}),
+        (200, {"citations": [{}], "choices": [{"message": {"content": "I"}}]}, {"refused": False, "text": "I"}),
+        (403, {"error": {"code": "under_review", "message": "held"}}, {"refused": True, "held": True}),
     ],
 )
-async def test_what_can_be_known_is_searched_and_what_cannot_is_asked(status, body, expected, output) -> None:
+async def test_what_cannot_be_known_is_asked(status: int, body: dict[str, Any], output: dict[str, Any]) -> None:
     with answering(lambda _: (status, body)) as local:
         async with Stack(Addresses(local.url, "key")) as stack:
-            example = Example("q", {"collection": "books", "question": "why?"}, {"refused": expected})
-            assert await Refusal().ask(example, stack) == output
+            assert await Refusal().ask(Example("q", {"collection": "books", "question": "why?"}), stack) == output
 
 
 def test_a_conversation_is_remembered_where_the_number_comes_back() -> None:
-    example = Example("c", {}, {"card": "4711"})
+    example = Example("c", {}, {"told": "4711"})
     scores = Conversation().score(example, {"text": "It is 4711.", "prompt_tokens": 40, "answer_tokens": 5})
     assert (scores["answered"], scores["remembered"]) == (1.0, 1.0)
     assert Conversation().score(example, {"text": " ", "prompt_tokens": 40, "answer_tokens": 1})["answered"] == 0.0
@@ -218,6 +282,11 @@ def test_what_a_task_promises_is_what_it_gives() -> None:
         (LOOKED_AT, {"held": False, "checks": {"input": 0, "output": 1}}, 0.0),
         (STREAMED, {"held": False, "checks": {"input": 1, "output": 3}}, 1.0),
         (STREAMED, {"held": False, "checks": {"input": 1, "output": 0}}, 0.0),
+        (LATE, {"held": True, "checks": {"input": 1, "output": 0}}, 1.0),
+        (LATE, {"held": False, "checks": {"input": 1, "output": 1}}, 0.0),
+        (STOPPED, {"held": True, "checks": {"input": 0, "output": 0}}, 1.0),
+        (STOPPED, {"held": False, "checks": {"input": 0, "output": 0}}, 0.0),
+        (STOPPED_STREAM, {"held": False, "checks": {"input": 0, "output": 0}}, 0.0),
         (UNLOOKED, {"refusal": "moderation_unavailable"}, 1.0),
         (UNLOOKED, {"refusal": None}, 0.0),
         (UNLOOKED, {"refusal": "retrieval_unavailable"}, 0.0),

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from evals_handmade import baseline, rows, suite
 
-from lab import evaluation
+from lab import evaluation, workspace
 from stack.evals.example import Row
 from stack.evals.results import Identity, Manifest, Results
-from stack.evals.suite import Named
+from stack.evals.suite import Named, load_suites
 
 
 def run_of(folder: Path, of: Named, found: dict[str, Row], digest: str | None = None, name: str = "run") -> Results:
@@ -58,3 +58,13 @@ def test_further_rounds_of_judging_count_whenever_the_run_is_looked_at(tmp_path:
     found = next(one for one in verdict.findings if one.metric == "preferred")
     assert (found.outcome, found.reason) == (outcome, why)
     assert found.judged
+
+
+def test_a_change_of_the_encoders_code_takes_other_vectors(tmp_path: Path, monkeypatch) -> None:
+    before = evaluation.release(load_suites(["retrieval"])).configs["rag"]["storage"]["vectors"]
+    (tmp_path / "stack/rag/encoders").mkdir(parents=True)
+    (tmp_path / "stack/rag/encoders/encoder.py").write_text("# pools otherwise")
+    monkeypatch.setattr(evaluation, "ROOT", tmp_path)
+    after = evaluation.release(load_suites(["retrieval"])).configs["rag"]["storage"]["vectors"]
+    assert before != after
+    assert before.startswith(workspace.defaults(["rag"])["rag"]["storage"]["vectors"])

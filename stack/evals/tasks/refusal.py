@@ -1,4 +1,4 @@
-"""Whether a question that the collection cannot answer is refused, and one that it can answer is not."""
+"""Whether a question that the collection cannot answer is refused."""
 
 import re
 from collections.abc import Mapping
@@ -16,46 +16,32 @@ _NOTHING = re.compile(r"\b(no|not|nothing|none|cannot|can't|don't|unable)\b", re
 
 
 class Refusal:
-    """right: a question about another collection got the refusal (no passage in the prompt), and for one about this the
-    search found something that counts. That takes no language model, so many can be asked. told: the refusal says that
-    there is nothing."""
+    """right: a question about another collection got the refusal (no passage in the prompt), which takes no language
+    model, so many can be asked. told: the refusal says that there is nothing. That something is found for those that
+    can be answered is for the task `retrieval`."""
 
     SCORES: ClassVar[frozenset[str]] = frozenset({"right", "told"})
     WORST: ClassVar[Mapping[str, float]] = {"right": 0.0}
 
     def examples(self, suite: Named, mode: Mode, places: Places) -> list[Example]:
-        names = suite.suite.collections
-        others = {name: OTHER.get(name, "manuals") for name in names}
-        asked = {
-            name: sources.load(SOURCES[name], places.data, places.manuals).queries
-            for name in {*names, *others.values()}
-        }
         found = []
-        for name in names:
-            for about, slice_ in ((name, "answerable"), (others[name], "unanswerable")):
-                found += [
-                    Example(
-                        f"{name}-{query.id}",
-                        {"collection": name, "question": query.text},
-                        {"refused": about != name},
-                        (slice_, name),
-                    )
-                    for query in chosen(asked[about], suite.size(mode), lambda query: query.id)
-                ]
+        for name in suite.suite.collections:
+            queries = sources.load(SOURCES[OTHER.get(name, "manuals")], places.data, places.manuals).queries
+            found += [
+                Example(f"{name}-{query.id}", {"collection": name, "question": query.text}, {}, (name,))
+                for query in chosen(queries, suite.size(mode), lambda query: query.id)
+            ]
         return found
 
     async def ask(self, example: Example, stack: Stack) -> dict[str, Any]:
-        collection, question = example.ask["collection"], example.ask["question"]
-        if not example.expected["refused"]:
-            return {"refused": not (await stack.search(collection, question, limit=1))["evidence"]}
         try:
-            answer = await stack.ask(collection, question, max_tokens=1)
+            answer = await stack.ask(example.ask["collection"], example.ask["question"], max_tokens=1)
         except Held:
             return {"refused": True, "held": True}
         return {"refused": not answer["citations"], "text": answer["choices"][0]["message"]["content"]}
 
     def score(self, example: Example, output: dict[str, Any]) -> dict[str, float]:
-        right = {"right": float(output["refused"] is example.expected["refused"])}
+        right = {"right": float(output["refused"])}
         if output["refused"] and "text" in output:
             return right | {"told": float(_NOTHING.search(output["text"]) is not None)}
         return right

@@ -1,6 +1,7 @@
 """Whether the right document is found, and by which stage."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 from stack.evals.example import Example, chosen
@@ -8,51 +9,93 @@ from stack.evals.stack_client import Places, Stack
 from stack.evals.suite import Mode, Named
 from stack.rag import sources
 from stack.rag.evaluate import evaluate
+from stack.rag.sources.collection import Collection
 
 SOURCES = {"encyclopedia": "boolq", "articles": "disflqa", "manuals": "manuals"}
 """Whose questions are asked of which collection of the default configuration."""
+QUESTIONS, AS_USERS, LATER_PARTS = "questions", "as users ask", "later parts"
 DEPTH = 50
 STAGES = ("sparse", "dense", "fused")
+LONG_CHARACTERS = 1200
+"""Of a document with a last third that is worth a question."""
+_SENTENCES = re.compile(r"(?<=[.!?])\s+")
+_WORDS = range(8, 31)  # of a sentence: fewer name nothing, and more are no sentence
 
 
 class Retrieval:
-    """nDCG@10, recall@50 and reciprocal rank of the results; reciprocal rank of each stage, from its own places."""
+    """nDCG@10, recall@50 and reciprocal rank of the results; reciprocal rank of each stage, from its own places. found:
+    something was found that counts as evidence. shown: the reciprocal rank in what users are shown, who ask for no
+    number of results and look at no stage."""
 
-    SCORES: ClassVar[frozenset[str]] = frozenset({"ndcg@10", "recall@50", *STAGES})
+    SCORES: ClassVar[frozenset[str]] = frozenset({"ndcg@10", "recall@50", *STAGES, "found", "shown"})
     WORST: ClassVar[Mapping[str, float]] = dict.fromkeys(SCORES, 0.0)
 
     def examples(self, suite: Named, mode: Mode, places: Places) -> list[Example]:
         found = []
         for name in suite.suite.collections:
-            collection = sources.load(SOURCES[name], places.data, places.manuals)
+            collection, size = sources.load(SOURCES[name], places.data, places.manuals), suite.size(mode)
+            queries = chosen(collection.queries, size, lambda query: query.id)
+            for slice_, of in ((QUESTIONS, queries), (AS_USERS, queries[: size // 2])):
+                found += [
+                    Example(
+                        f"{slice_}-{query.id}",
+                        {"collection": name, "query": query.text},
+                        {"judgements": collection.judgements[query.id]},
+                        (slice_, name),
+                    )
+                    for query in of
+                ]
             found += [
                 Example(
-                    query.id,
-                    {"collection": name, "query": query.text},
-                    {"judgements": collection.judgements[query.id]},
-                    (name,),
+                    f"{LATER_PARTS}-{document}",
+                    {"collection": name, "query": sentence},
+                    {"judgements": {document: 1}},
+                    (LATER_PARTS, name),
                 )
-                for query in chosen(collection.queries, suite.size(mode), lambda query: query.id)
+                for document, sentence in chosen(_last_sentences(collection), size // 4, lambda one: one[0])
             ]
         return found
 
     async def ask(self, example: Example, stack: Stack) -> dict[str, Any]:
-        answer = await stack.search(example.ask["collection"], example.ask["query"], DEPTH)
+        collection, query = example.ask["collection"], example.ask["query"]
+        if AS_USERS in example.slices:
+            answer = await stack.search(collection, query)
+            return {"results": [{"document": one["document"]} for one in answer["results"]]}
+        answer = await stack.search(collection, query, DEPTH)
         results = [
             {"document": one["document"]} | {stage: (one["stages"][stage] or {}).get("rank") for stage in STAGES}
             for one in answer["results"]
         ]
-        return {"results": results, "index": answer["index"]["version"]}
+        return {"results": results, "evidence": answer["evidence"], "index": answer["index"]["version"]}
 
     def score(self, example: Example, output: dict[str, Any]) -> dict[str, float]:
         wanted, results = example.expected["judgements"], output["results"]
+        if AS_USERS in example.slices:
+            right = (place for place, one in enumerate(results, start=1) if one["document"] in wanted)
+            return {"shown": _reciprocal(_least(right))}
         documents = list(dict.fromkeys(one["document"] for one in results))
         figures = evaluate({example.id: wanted}, {example.id: documents})
+        if LATER_PARTS in example.slices:
+            return {"ndcg@10": figures.mean("ndcg@10")}
         right = [one for one in results if one["document"] in wanted]
-        stages = {
-            stage: _reciprocal(min((one[stage] for one in right if one[stage]), default=None)) for stage in STAGES
-        }
-        return {name: figures.mean(name) for name in ("ndcg@10", "recall@50")} | stages
+        stages = {stage: _reciprocal(_least(one[stage] for one in right if one[stage])) for stage in STAGES}
+        found = {"found": float(output["evidence"])}
+        return {name: figures.mean(name) for name in ("ndcg@10", "recall@50")} | stages | found
+
+
+def _last_sentences(collection: Collection) -> Iterator[tuple[str, str]]:
+    """Id and last whole sentence of each long document: questions are mostly about the first lines of one, and what
+    becomes of the others shows in none."""
+    for document in collection.documents:
+        if len(document.text) < LONG_CHARACTERS:
+            continue
+        _, *sentences = _SENTENCES.split(document.text[2 * len(document.text) // 3 :])  # the first one begins anywhere
+        if whole := [" ".join(words) for one in sentences if len(words := one.split()) in _WORDS]:
+            yield document.id, whole[-1]
+
+
+def _least(ranks: Iterator[int]) -> int | None:
+    return min(ranks, default=None)
 
 
 def _reciprocal(rank: int | None) -> float:
