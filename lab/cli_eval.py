@@ -88,6 +88,7 @@ def baseline_(quick: Quick = False, suite: Suites = None, as_json: Json = False)
     """
     from lab import evaluation
     from stack.evals import baseline
+    from stack.evals.tasks import task_of
 
     mode = _mode(quick)
     suites = load_suites(suite)
@@ -102,7 +103,8 @@ def baseline_(quick: Quick = False, suite: Suites = None, as_json: Json = False)
         if failed:
             fail(f"{one.name}: {len(failed)} of {len(rows)} examples failed, the first: {failed[0].error}; a baseline "
                  "has no failures", CANNOT_JUDGE)  # fmt: skip
-        made = baseline.make(one, mode, vars(manifest.identity), manifest.machine, time.time(), rows)
+        quick_ones = {example.id for example in task_of(one).examples(one, "quick", evaluation.PLACES)}
+        made = baseline.make(one, mode, vars(manifest.identity), manifest.machine, time.time(), rows, quick_ones)
         console.print(f"{one.name}: {len(rows)} examples in {baseline.write(made)}")
 
 

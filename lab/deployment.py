@@ -80,7 +80,8 @@ def _others(tasks: set[str], run: Run) -> dict[str, tuple[str, int, dict[str, An
         strict = _free_port()
         others["without moderation"] = ("gateway", _free_port(), {"moderation": {"base_url": _url(_free_port())}})
         others["stopping"] = ("moderation", strict, {
-            "band": {"low": 0.0, "high": 0.0},
+            "band": {"low": 0.0, "high": 0.03},  # about half of all answers are below it: people must look at those
+            "tier3": {"enabled": False},
             "review": {"url": f"sqlite:///{run.folder / 'moderation/stopping.sqlite'}"},
         })  # fmt: skip
         others["stopping answers"] = ("gateway", _free_port(), {

@@ -2,9 +2,10 @@
 compares them."""
 
 import gzip
+import hashlib
 import json
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Set
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from stack.evals.suite import Mode, Named
 from stack.evals.tasks.preference import SEEN
 
 BASELINES = Path(__file__).parent / "baselines"
-SCHEMA = 2
+SCHEMA = 3
 DIGITS = 5
 
 
@@ -33,16 +34,31 @@ class Baseline:
     scores: dict[str, dict[str, float]]
     """By example; a failed one has none."""
     answers: dict[str, str]
+    asked: dict[str, str]
+    """By example, the digest of what was asked."""
+    quick: list[str]
+    """The examples that a quick run asks."""
+
+    def examples(self, mode: Mode) -> Set[str]:
+        """What a run of this size must have asked."""
+        return set(self.quick) if mode == "quick" else self.scores.keys()
 
 
 def make(suite: Named, mode: Mode, identity: Mapping[str, str], machine: str, made: float,
-         rows: Mapping[str, Row]) -> Baseline:  # fmt: skip
-    """The baseline that a finished run's rows are."""
+         rows: Mapping[str, Row], quick: Collection[str]) -> Baseline:  # fmt: skip
+    """The baseline that a finished run's rows are; `quick` names those that a quick run asks."""
     return Baseline(
         SCHEMA, suite.name, suite.hash, mode, dict(identity), machine, made,
         {name: {score: round(value, DIGITS) for score, value in row.scores.items()} for name, row in rows.items()},
         {name: row.output["text"] for name, row in rows.items() if SEEN in row.slices and row.error is None},
+        {name: digest_of(row) for name, row in rows.items()},
+        sorted(quick),
     )  # fmt: skip
+
+
+def digest_of(row: Row) -> str:
+    """Of what was asked, and of the slices that it counts in; 16 hexadecimal digits."""
+    return hashlib.sha256(json.dumps([row.ask, row.slices], sort_keys=True).encode()).hexdigest()[:16]
 
 
 def write(baseline: Baseline, folder: Path = BASELINES) -> Path:

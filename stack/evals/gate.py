@@ -11,7 +11,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from stack.evals.baseline import DIGITS, Baseline
+from stack.evals.baseline import DIGITS, Baseline, digest_of
 from stack.evals.errors import NotComparable
 from stack.evals.example import Row
 from stack.evals.judge import Choice, at_equal_length, kappa
@@ -102,13 +102,8 @@ def judge_suite(
     Raises NotComparable: run and baseline are of different examples, the judge gave hardly any verdict, or no example
     has the score of a metric while no other one blocks.
     """
+    _same_examples(suite, mode, rows, baseline)
     names = sorted(rows)
-    if missing := [name for name in names if name not in baseline.scores]:
-        raise NotComparable(f"{suite.name}: {len(missing)} examples are not in the baseline, the first is {missing[0]}")
-    if mode == baseline.mode and (lost := sorted(baseline.scores.keys() - rows.keys())):
-        raise NotComparable(
-            f"{suite.name}: {len(lost)} examples of the baseline were not asked, the first is {lost[0]}"
-        )
     _same_answers(suite, rows, baseline)
     trust = _trust(suite, rows)
     names = [name for name in names if rows[name].failed != "judge"]  # which is not the release's fault
@@ -124,6 +119,19 @@ def judge_suite(
         raise NotComparable(f"{suite.name}: {unmeasured[0]}")  # what blocks needs no more; what would pass does
     errors = unmeasured + [f"{name}: {row.error}" for name, row in sorted(rows.items()) if row.error]
     return Verdict(suite.name, suite.suite.about, tuple(findings), trust, tuple(errors[:3]), baseline.machine)
+
+
+def _same_examples(suite: Named, mode: Mode, rows: Mapping[str, Row], baseline: Baseline) -> None:
+    """A release must not choose what it is asked: examples come from data that its code reads. Raises NotComparable."""
+    wanted = baseline.examples(mode)
+    changed = sorted(name for name in rows.keys() & wanted if digest_of(rows[name]) != baseline.asked[name])
+    for names, told in (
+        (sorted(rows.keys() - wanted), "are not in the baseline"),
+        (sorted(wanted - rows.keys()), "of the baseline were not asked"),
+        (changed, "are others than those of this name in the baseline"),
+    ):
+        if names:
+            raise NotComparable(f"{suite.name}: {len(names)} examples {told}, the first is {names[0]}")
 
 
 def _same_answers(suite: Named, rows: Mapping[str, Row], baseline: Baseline) -> None:

@@ -7,12 +7,15 @@ import re
 from collections.abc import Callable
 
 _LETTERS = re.compile(r"[A-Za-z]{3,}")
+_LONGER = re.compile(r"[A-Za-z]{4,}")
 _VOWEL = re.compile(r"[aeiou]", re.IGNORECASE)
+_BETWEEN = ".-_* "
 
 
 def dotted(text: str) -> str:
-    """A dot between the letters of every word of three letters or more."""
-    return _LETTERS.sub(lambda word: ".".join(word.group()), text)
+    """A dot, or what does as well, between the letters of every word of three letters or more; the same in a text."""
+    between = _BETWEEN[len(text) % len(_BETWEEN)]
+    return _LETTERS.sub(lambda word: between.join(word.group()), text)
 
 
 def stretched(text: str) -> str:
@@ -20,4 +23,9 @@ def stretched(text: str) -> str:
     return _LETTERS.sub(lambda word: _VOWEL.sub(lambda vowel: 4 * vowel.group(), word.group(), count=1), text)
 
 
-UNTAUGHT: dict[str, Callable[[str], str]] = {"dotted": dotted, "stretched": stretched}
+def masked(text: str) -> str:
+    """A star for the first vowel of every word of four letters or more."""
+    return _LONGER.sub(lambda word: _VOWEL.sub("*", word.group(), count=1), text)
+
+
+UNTAUGHT: dict[str, Callable[[str], str]] = {"dotted": dotted, "stretched": stretched, "masked": masked}

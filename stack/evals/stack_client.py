@@ -94,8 +94,7 @@ class Stack:
         """`before`: answers of the baseline by example, which a judge compares with those of now."""
         self.addresses = addresses
         self.before = before or {}
-        self.refusals = 0
-        """How often the release said "not now"."""
+        self._refusals = [0]
         self._client = httpx.AsyncClient(timeout=SECONDS, trust_env=False)
 
     async def __aenter__(self) -> "Stack":
@@ -104,14 +103,19 @@ class Stack:
     async def __aexit__(self, *_: object) -> None:
         await self._client.aclose()
 
+    @property
+    def refusals(self) -> int:
+        """How often the release said "not now"."""
+        return self._refusals[0]
+
     def for_example(self) -> "Stack":
         """The same, with a count of its own."""
         one = copy.copy(self)
-        one.refusals = 0
+        one._refusals = [0]
         return one
 
     def where_answers_are_stopped(self) -> "Stack":
-        """The same at the gateway whose moderation stops whatever it is asked about. Raises Failed."""
+        """The same, count included, at the gateway whose moderation stops whatever it is asked about. Raises Failed."""
         if self.addresses.gateway_that_stops_answers is None:
             raise Failed("no gateway that stops answers was started")
         other = copy.copy(self)
@@ -132,6 +136,11 @@ class Stack:
     async def chat(self, messages: list[dict[str, str]]) -> dict[str, Any]:
         """The next message of a conversation. Raises Failed."""
         return await self._gateway("/v1/chat/completions", {"model": self.addresses.assistant, "messages": messages})
+
+    async def rendered(self, messages: list[dict[str, str]]) -> list[dict[str, str]]:
+        """The messages that the engine would get for a conversation. Raises Failed."""
+        body = {"model": self.addresses.assistant, "messages": messages}
+        return (await self._gateway("/v1/prompts/render", body))["messages"]
 
     async def chat_streamed(self, messages: list[dict[str, str]]) -> dict[str, Any]:
         """The same as a stream: its text, seconds to its first words, how it ended, the tokens that its end tells, and
@@ -171,9 +180,10 @@ class Stack:
             raise Failed(f"{url}: the stream ended without {'an end' if finish is None else 'a word'}")
         return {"text": text, "first_words": first, "finish": finish} | told
 
-    async def moderate(self, text: str) -> dict[str, Any]:
-        """What moderation decides about a text. Raises Failed."""
-        return (await self._gateway("/v1/moderations", {"input": text}))["results"][0]
+    async def moderate(self, *texts: str) -> dict[str, Any]:
+        """What moderation decides about the last of the texts that it is given at once. Raises Failed."""
+        asked = texts[0] if len(texts) == 1 else list(texts)
+        return (await self._gateway("/v1/moderations", {"input": asked}))["results"][len(texts) - 1]
 
     async def moderate_without_judge(self, text: str) -> dict[str, Any]:
         """The same where the language model cannot be reached. Raises Failed."""
@@ -228,7 +238,7 @@ class Stack:
             response = await self._send("POST", url, json=body, headers=headers)
             if response.status_code not in RETRIED:
                 break
-            self.refusals += 1
+            self._refusals[0] += 1
             if attempt == TRIES:
                 break
             await asyncio.sleep(PAUSE_SECONDS * attempt)

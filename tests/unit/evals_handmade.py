@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from stack.evals.baseline import SCHEMA, Baseline
+from stack.evals.baseline import SCHEMA, Baseline, digest_of
 from stack.evals.example import Failure, Row
 from stack.evals.suite import Named
 
@@ -41,9 +41,11 @@ def failed(row: Row, error: str = "gateway answered 500", what: Failure = "stack
     return replace(row, output={}, scores={}, error=error, failed=what)
 
 
-def baseline(of: Named, before: dict[str, Row], mode: str = "quick") -> Baseline:
+def baseline(of: Named, before: dict[str, Row], mode: str = "quick", quick: list[str] | None = None) -> Baseline:
     return Baseline(
         SCHEMA, of.name, of.hash, mode, {}, "a machine", 0.0,
         {name: row.scores for name, row in before.items()},
         {},
+        {name: digest_of(row) for name, row in before.items()},
+        sorted(before if quick is None else quick),
     )  # fmt: skip

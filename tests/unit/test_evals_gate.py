@@ -280,4 +280,22 @@ def test_an_example_that_was_lost_is_an_error_not_a_pass(tmp_path: Path) -> None
     of = suite(tmp_path)
     with pytest.raises(NotComparable, match="1 examples of the baseline were not asked, the first is e099"):
         judge_suite(of, "quick", rows(HALF[:99]), baseline(of, rows(HALF)))
-    assert judge_suite(of, "quick", rows(HALF[:99]), baseline(of, rows(HALF), "full")).outcome == "pass"
+
+
+def test_a_quick_run_is_compared_with_its_part_of_a_full_baseline_and_loses_nothing_of_it(tmp_path: Path) -> None:
+    """Bug: which examples are quick ones was not known, and those that were lost were not missed."""
+    of, quick = suite(tmp_path), rows(HALF[:50])
+    full = baseline(of, rows(HALF), "full", list(quick))
+    assert judge_suite(of, "quick", quick, full).outcome == "pass"
+    with pytest.raises(NotComparable, match="1 examples of the baseline were not asked, the first is e049"):
+        judge_suite(of, "quick", rows(HALF[:49]), full)
+    with pytest.raises(NotComparable, match="1 examples are not in the baseline, the first is e050"):
+        judge_suite(of, "quick", rows(HALF[:51]), full)
+
+
+def test_another_example_by_the_same_name_is_not_compared(tmp_path: Path) -> None:
+    """Examples come from data that the release's code reads: what it reads otherwise it must not be asked instead."""
+    of, now = suite(tmp_path), rows(HALF)
+    now["e007"] = replace(now["e007"], ask={"text": "another"})
+    with pytest.raises(NotComparable, match=r"1 examples are others than those of this name in the baseline.*e007"):
+        judge_suite(of, "quick", now, baseline(of, rows(HALF)))

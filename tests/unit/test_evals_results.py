@@ -80,7 +80,7 @@ def test_a_folder_that_is_no_run_is_told(tmp_path: Path) -> None:
 
 def test_a_baseline_comes_back_as_it_was_and_is_the_same_file_each_time(tmp_path: Path) -> None:
     of = suite(tmp_path)
-    made = baseline.make(of, "quick", {"code": "d"}, "a machine", 1.0, rows(np.array([0.123456789, 1])))
+    made = baseline.make(of, "quick", {"code": "d"}, "a machine", 1.0, rows(np.array([0.123456789, 1])), ["e000"])
     path = baseline.write(made, tmp_path)
     content = path.read_bytes()
     assert baseline.read(of, "quick", tmp_path) == made
@@ -92,7 +92,7 @@ def test_no_baseline_is_an_error_that_says_how_to_make_one(tmp_path: Path) -> No
     of = suite(tmp_path)
     with pytest.raises(NoBaseline, match=r"texts: no baseline at .*; `lab eval baseline` makes it"):
         baseline.read(of, "quick", tmp_path)
-    path = baseline.write(baseline.make(of, "quick", {}, "m", 1.0, rows([1.0])), tmp_path)
+    path = baseline.write(baseline.make(of, "quick", {}, "m", 1.0, rows([1.0]), ["e000"]), tmp_path)
     with pytest.raises(NoBaseline, match="quick examples only; `lab eval baseline --full`"):
         baseline.read(of, "full", tmp_path)
     changed = suite(tmp_path, about="Something else is looked after.")

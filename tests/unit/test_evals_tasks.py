@@ -15,7 +15,7 @@ from stack.evals.suite import load_suites
 from stack.evals.tasks import task_of
 from stack.evals.tasks.answers import STREAMED as STREAM
 from stack.evals.tasks.answers import WHOLE, Answers
-from stack.evals.tasks.conversation import DESK, Conversation
+from stack.evals.tasks.conversation import DESK, RENDERED, Conversation
 from stack.evals.tasks.guard import ABUSIVE, LATE, LOOKED_AT, STOPPED, STOPPED_STREAM, STREAMED, UNLOOKED, Guard
 from stack.evals.tasks.moderation import DANGER, Moderation, dangers
 from stack.evals.tasks.refusal import Refusal
@@ -25,7 +25,7 @@ from stack.moderation.categories import CATEGORIES
 from stack.moderation.normalise import Vocabulary, normalise
 from stack.moderation.patterns import PATTERNS, Pattern
 
-MODERATED = {"decision": "block", "tier": 2, "score": 0.5, "degraded": False, "flagged": True, "categories": []}
+MODERATED = {"decision": "block", "tier": 2, "score": 0.5, "degraded": False, "flagged": True, "categories": {}}
 TOWER = "The tower was finished in 1889. Its iron was puddled in the region. It is repainted every seven years."
 
 
@@ -164,8 +164,35 @@ def test_retrieval_tells_which_stage_found_it() -> None:
     ("documents", "shown"), [(["right"], 1.0), (["wrong", "wrong", "right"], 1 / 3), (["wrong"], 0.0), ([], 0.0)]
 )
 def test_what_users_are_shown_counts_by_its_place(documents: list[str], shown: float) -> None:
-    scores = searched(AS_USERS, {"results": [{"document": one} for one in documents]})
-    assert scores == {"shown": pytest.approx(shown)}
+    scores = searched(AS_USERS, {"results": [{"document": one, "title": "", "text": ""} for one in documents]})
+    assert scores["shown"] == pytest.approx(shown)
+
+
+@pytest.mark.parametrize(
+    ("title", "text", "quoted"),
+    [
+        ("Tower", "Its  iron was\npuddled", 1),
+        ("Tower", "Its iron was molten", 0),
+        ("Bridge", "Its iron was puddled", 0),
+        ("Tower", "", 0),
+    ],
+)
+def test_what_users_read_stands_in_the_document_that_is_named(title: str, text: str, quoted: int) -> None:
+    task = Retrieval()
+    task._documents = {"tower": ("Tower", TOWER)}
+    result = {"document": "tower", "title": title, "text": text}
+    scores = task.score(Example("q", {}, {"judgements": {"tower": 1}}, (AS_USERS, "books")), {"results": [result]})
+    assert (scores["quoted"], scores["characters"]) == (quoted, len(text))
+
+
+@pytest.mark.parametrize(
+    ("got", "whole"),
+    [(["rules", "a", "b", "c"], 1), (["a", "b", "c"], 0), (["rules", "b", "c"], 0), (["rules", "b", "a", "c"], 0)],
+)
+def test_a_conversation_reaches_the_engine_whole_and_in_order(got: list[str], whole: int) -> None:
+    sent = [{"role": "user", "content": one} for one in "abc"]
+    output = {"messages": [{"role": "user", "content": one} for one in got]}
+    assert Conversation().score(Example("r", {"messages": sent}, {}, (RENDERED,)), output) == {"whole": whole}
 
 
 def test_later_parts_of_documents_are_looked_for() -> None:
@@ -183,7 +210,7 @@ def test_abuse_that_people_look_at_counts_as_stopped(abusive: bool, decision: st
 
 @pytest.mark.parametrize(("tier", "escalated", "reviewed"), [(2, 0, 0), (3, 1, 0), ("review", 1, 1)])
 def test_what_a_model_decides_is_no_review(tier: int | str, escalated: int, reviewed: int) -> None:
-    output = MODERATED | {"tier": tier, "categories": ["harassment"]}
+    output = MODERATED | {"tier": tier, "categories": {"harassment": 0.7}}
     scores = Moderation().score(Example("t", {}, {"abusive": True}), output)
     assert (scores["escalated"], scores["reviewed"], scores["harassment"]) == (escalated, reviewed, 1)
 
@@ -191,7 +218,7 @@ def test_what_a_model_decides_is_no_review(tier: int | str, escalated: int, revi
 @pytest.mark.parametrize("category", ["self-harm/intent", "illicit"])
 def test_danger_is_stopped_for_what_it_is(category: str) -> None:
     example = Example("t", {}, {"category": category}, (DANGER,))
-    found = MODERATED | {"tier": 1, "categories": ["self-harm/intent"]}
+    found = MODERATED | {"tier": 1, "categories": {"self-harm/intent": 0.7}}
     assert Moderation().score(example, found) == {"named": float(category == "self-harm/intent"), "reviewed": 0.0}
     assert Moderation().score(example, found | {"decision": "allow"})["named"] == 0.0
     assert Moderation().score(example, found | {"tier": "review"})["reviewed"] == 1.0
@@ -202,7 +229,7 @@ def test_danger_is_stopped_for_what_it_is(category: str) -> None:
     [("block", True, 1), ("review", True, 1), ("review", False, 0), ("allow", False, 1), ("allow", True, 0)],
 )
 def test_what_callers_read_says_the_same_as_the_decision(decision: str, flagged: bool, right: int) -> None:
-    output = MODERATED | {"decision": decision, "flagged": flagged}
+    output = MODERATED | {"decision": decision, "flagged": flagged, "categories": {"hate": 0.7} if flagged else {}}
     assert Moderation().score(Example("t", {}, {"abusive": True}), output)["flagged"] == right
 
 
@@ -226,7 +253,7 @@ def test_what_was_hidden_in_another_way_is_what_the_lists_look_for_after_normali
     hidden = UNTAUGHT[family]("You rotten scoundrel, go")
     assert "scoundrel" not in hidden
     assert "scoundrel" in normalise(hidden, vocabulary=Vocabulary(["scoundrel"])).text
-    assert "scoundrel" not in normalise(hidden, ("nfkc", "leet"), Vocabulary(["scoundrel"])).text
+    assert "scoundrel" not in normalise(hidden, ("nfkc", "format", "confusables"), Vocabulary(["scoundrel"])).text
 
 
 @pytest.mark.parametrize(("text", "told"), [("I found nothing about this.", 1), ("We don't know.", 1), ("TODO", 0)])
@@ -234,7 +261,7 @@ def test_a_refusal_says_that_there_is_nothing(text: str, told: int) -> None:
     example = Example("q", {})
     assert Refusal().score(example, {"refused": True, "text": text}) == {"right": 1.0, "told": told}
     assert Refusal().score(example, {"refused": False, "text": text}) == {"right": 0.0}
-    assert Refusal().score(example, {"refused": True, "held": True}) == {"right": 1.0}
+    assert Refusal().score(example, {"refused": True, "held": True}) == {"right": 0.0}
 
 
 @pytest.mark.parametrize(

@@ -25,15 +25,15 @@ _WRITTEN_NAME = re.compile(r"[\w.-]*(?:[a-z]\.[a-z]|_|--)[\w.-]*[\w]", re.IGNORE
 class Answers:
     """evidence: the document that has the answer was in the prompt. fact: the known answer stands in the text.
     cited: the text names a passage that was in the prompt. cited_right: one that is of the document that has the
-    answer, and none that was not in the prompt. supported: share of the text's words that stand in the
-    passages of the prompt. likeness: of the text to a sentence of the right document. complete: it was not cut off, and
-    ends as a sentence or a citation does. held: moderation kept it back. Tokens as the engine counted them; an answer
-    that failed has none, and does not make the others look cheaper."""
+    answer, and none that was not in the prompt. supported: share of the text's words that stand in the passages of
+    the prompt. likeness: of the text to a sentence of the right document. complete: it was not cut off, and ends as
+    a sentence or a citation does. held: moderation kept it back. passages: that it may cite. Tokens as the engine
+    counted them; an answer that failed has none, and does not make the others look cheaper."""
 
     WORST: ClassVar[Mapping[str, float]] = dict.fromkeys(
         ("evidence", "fact", "cited", "cited_right", "supported", "likeness", "complete"), 0.0
     )
-    SCORES: ClassVar[frozenset[str]] = frozenset({*WORST, "held", "prompt_tokens", "answer_tokens"})
+    SCORES: ClassVar[frozenset[str]] = frozenset({*WORST, "held", "passages", "prompt_tokens", "answer_tokens"})
 
     def __init__(self) -> None:
         self._texts: dict[str, str] = {}
@@ -86,6 +86,7 @@ class Answers:
             "likeness": likeness(_CITED.sub("", text), self._texts[example.expected["document"]]),
             "complete": float(output["finish"] == "stop" and _ENDED.search(text) is not None),
             "held": float(held),
+            "passages": float(len(documents)),
             "prompt_tokens": float(output["prompt_tokens"]),
             "answer_tokens": float(output["answer_tokens"]),
         }

@@ -19,6 +19,9 @@ TURNS = (1, 4)
 FOLLOWED_UP = "followed up"
 """A short conversation whose last question was answered in it."""
 
+RENDERED, MANY = "rendered", 20
+"""A conversation of so many turns, as the engine would get it."""
+
 Messages = list[dict[str, str]]
 
 _STORY = (
@@ -60,11 +63,12 @@ turns is another one, this model gives that of the other book. Of three turns an
 
 
 class Conversation:
-    """answered: there is an answer. remembered: it has the number that the last message tells, or what an earlier turn
-    tells. form: it begins with Yes or No. words: of the desk's answer. first_words: seconds to the first
+    """answered: there is an answer. remembered: it has the number that the last message tells, or what an earlier
+    turn tells. whole: what the engine would get ends in all messages, in their order, behind something of the
+    assistant's own. form: it begins with Yes or No. words: of the desk's answer. first_words: seconds to the first
     words of a stream."""
 
-    WORST: ClassVar[Mapping[str, float]] = {"answered": 0.0, "remembered": 0.0, "form": 0.0}
+    WORST: ClassVar[Mapping[str, float]] = {"answered": 0.0, "remembered": 0.0, "whole": 0.0, "form": 0.0}
     SCORES: ClassVar[frozenset[str]] = frozenset({*WORST, "prompt_tokens", "answer_tokens", "words", "first_words"})
 
     def examples(self, suite: Named, mode: Mode, places: Places) -> list[Example]:
@@ -80,11 +84,16 @@ class Conversation:
                 before = questions[number * max(TURNS) :][: turns - 1]
                 messages, told = _told_last(number, before)
                 found.append(_example(f"{turns} turns", number, messages, told))
+        for number in range(size // 3):
+            messages, told = _told_last(number, questions[number * MANY :][: MANY - 1])
+            found.append(_example(RENDERED, number, messages, told))
         return found + [_example(FOLLOWED_UP, number, *_followed_up(number)) for number in range(2 * size)]
 
     async def ask(self, example: Example, stack: Stack) -> dict[str, Any]:
         if DESK in example.slices:
             return await stack.chat_streamed(example.ask["messages"])
+        if RENDERED in example.slices:
+            return {"messages": await stack.rendered(example.ask["messages"])}
         answer = await stack.chat(example.ask["messages"])
         return {
             "text": answer["choices"][0]["message"]["content"],
@@ -93,6 +102,9 @@ class Conversation:
         }
 
     def score(self, example: Example, output: dict[str, Any]) -> dict[str, float]:
+        if RENDERED in example.slices:
+            sent, got = example.ask["messages"], output["messages"]
+            return {"whole": float(len(got) > len(sent) and got[-len(sent) :] == sent)}
         answered = {"answered": float(bool(output["text"].strip()))}
         if DESK in example.slices:
             form = _FORM.match(output["text"]) is not None

@@ -22,10 +22,10 @@ to look at shows only in many."""
 
 
 class Guard:
-    """right: an abusive question was held back, a long one whose end is abusive too; question and answer were checked,
-    as the gateway counts it (so one example at a time), those that are streamed too; an answer that moderation stops
-    did not appear; a question that could not be checked was refused. looks: checks of a streamed answer, which is as
-    long as it is for readers, and is looked at in parts."""
+    """right: an abusive question was held back, a long one whose end is abusive too; question and answer were
+    checked, as the gateway counts it (so one example at a time), those that are streamed too; an answer that
+    moderation stops or people must look at did not appear; a question that could not be checked was refused. looks:
+    checks of a streamed answer, which is as long as it is for readers, and is looked at in parts."""
 
     SCORES: ClassVar[frozenset[str]] = frozenset({"right", "looks"})
     WORST: ClassVar[Mapping[str, float]] = {"right": 0.0}
@@ -40,8 +40,8 @@ class Guard:
             LATE: [f"{long_text(n, places)} {text}" for n, text in enumerate(listed_slurs(size, places))],
             LOOKED_AT: questions[: size // 4],
             STREAMED: questions[: size // 4],
-            STOPPED: questions[: size // 4],
-            STOPPED_STREAM: questions[: size // 4],
+            STOPPED: questions[: size // 2],
+            STOPPED_STREAM: questions[: size // 2],
             UNLOOKED: questions,
         }
         return [

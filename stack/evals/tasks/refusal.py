@@ -16,9 +16,9 @@ _NOTHING = re.compile(r"\b(no|not|nothing|none|cannot|can't|don't|unable)\b", re
 
 
 class Refusal:
-    """right: a question about another collection got the refusal (no passage in the prompt), which takes no language
-    model, so many can be asked. told: the refusal says that there is nothing. That something is found for those that
-    can be answered is for the task `retrieval`."""
+    """right: a question about another collection got the refusal (no passage in the prompt), which takes no
+    language model, so many can be asked; what moderation holds back got none. told: the refusal says that there is
+    nothing. That something is found for those that can be answered is for the task `retrieval`."""
 
     SCORES: ClassVar[frozenset[str]] = frozenset({"right", "told"})
     WORST: ClassVar[Mapping[str, float]] = {"right": 0.0}
@@ -41,7 +41,7 @@ class Refusal:
         return {"refused": not answer["citations"], "text": answer["choices"][0]["message"]["content"]}
 
     def score(self, example: Example, output: dict[str, Any]) -> dict[str, float]:
-        right = {"right": float(output["refused"])}
+        right = {"right": float(output["refused"] and "held" not in output)}
         if output["refused"] and "text" in output:
             return right | {"told": float(_NOTHING.search(output["text"]) is not None)}
         return right

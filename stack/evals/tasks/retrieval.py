@@ -19,21 +19,28 @@ STAGES = ("sparse", "dense", "fused")
 LONG_CHARACTERS = 1200
 """Of a document with a last third that is worth a question."""
 _SENTENCES = re.compile(r"(?<=[.!?])\s+")
-_WORDS = range(8, 31)  # of a sentence: fewer name nothing, and more are no sentence
+_LENGTHS = range(8, 31)  # of a sentence: fewer name nothing, and more are no sentence
 
 
 class Retrieval:
-    """nDCG@10, recall@50 and reciprocal rank of the results; reciprocal rank of each stage, from its own places. found:
-    something was found that counts as evidence. shown: the reciprocal rank in what users are shown, who ask for no
-    number of results and look at no stage."""
+    """nDCG@10, recall@50 and reciprocal rank of the results; reciprocal rank of each stage, from its own places.
+    found: something was found that counts as evidence. first: the reciprocal rank in the results. shown: that in
+    what users are shown, who ask for no number of results and look at no stage. quoted: all texts that they are
+    shown stand in the document that is named beside them, by its title. characters: of these texts."""
 
-    SCORES: ClassVar[frozenset[str]] = frozenset({"ndcg@10", "recall@50", *STAGES, "found", "shown"})
-    WORST: ClassVar[Mapping[str, float]] = dict.fromkeys(SCORES, 0.0)
+    WORST: ClassVar[Mapping[str, float]] = dict.fromkeys(
+        ("ndcg@10", "recall@50", *STAGES, "found", "first", "shown", "quoted"), 0.0
+    )
+    SCORES: ClassVar[frozenset[str]] = frozenset({*WORST, "characters"})
+
+    def __init__(self) -> None:
+        self._documents: dict[str, tuple[str, str]] = {}
 
     def examples(self, suite: Named, mode: Mode, places: Places) -> list[Example]:
         found = []
         for name in suite.suite.collections:
             collection, size = sources.load(SOURCES[name], places.data, places.manuals), suite.size(mode)
+            self._documents |= {one.id: (one.title, _words(one.text)) for one in collection.documents}
             queries = chosen(collection.queries, size, lambda query: query.id)
             for slice_, of in ((QUESTIONS, queries), (AS_USERS, queries[: size // 2])):
                 found += [
@@ -52,7 +59,7 @@ class Retrieval:
                     {"judgements": {document: 1}},
                     (LATER_PARTS, name),
                 )
-                for document, sentence in chosen(_last_sentences(collection), size // 4, lambda one: one[0])
+                for document, sentence in chosen(_late_sentences(collection), size // 4, lambda one: one[0])
             ]
         return found
 
@@ -60,7 +67,9 @@ class Retrieval:
         collection, query = example.ask["collection"], example.ask["query"]
         if AS_USERS in example.slices:
             answer = await stack.search(collection, query)
-            return {"results": [{"document": one["document"]} for one in answer["results"]]}
+            return {
+                "results": [{name: one[name] for name in ("document", "title", "text")} for one in answer["results"]]
+            }
         answer = await stack.search(collection, query, DEPTH)
         results = [
             {"document": one["document"]} | {stage: (one["stages"][stage] or {}).get("rank") for stage in STAGES}
@@ -72,26 +81,40 @@ class Retrieval:
         wanted, results = example.expected["judgements"], output["results"]
         if AS_USERS in example.slices:
             right = (place for place, one in enumerate(results, start=1) if one["document"] in wanted)
-            return {"shown": _reciprocal(_least(right))}
+            quoted = all(self._stands(one) for one in results)
+            characters = float(sum(len(one["text"]) for one in results))
+            return {"shown": _reciprocal(_least(right)), "quoted": float(quoted), "characters": characters}
         documents = list(dict.fromkeys(one["document"] for one in results))
         figures = evaluate({example.id: wanted}, {example.id: documents})
         if LATER_PARTS in example.slices:
             return {"ndcg@10": figures.mean("ndcg@10")}
         right = [one for one in results if one["document"] in wanted]
         stages = {stage: _reciprocal(_least(one[stage] for one in right if one[stage])) for stage in STAGES}
+        ranks = {"first": _reciprocal(_least(documents.index(one) + 1 for one in wanted if one in documents))}
         found = {"found": float(output["evidence"])}
-        return {name: figures.mean(name) for name in ("ndcg@10", "recall@50")} | stages | found
+        return {name: figures.mean(name) for name in ("ndcg@10", "recall@50")} | stages | ranks | found
+
+    def _stands(self, result: Mapping[str, str]) -> bool:
+        title, text = self._documents.get(result["document"], ("", ""))
+        return result["title"] == title and bool(result["text"]) and _words(result["text"]) in text
 
 
-def _last_sentences(collection: Collection) -> Iterator[tuple[str, str]]:
-    """Id and last whole sentence of each long document: questions are mostly about the first lines of one, and what
-    becomes of the others shows in none."""
-    for document in collection.documents:
-        if len(document.text) < LONG_CHARACTERS:
-            continue
-        _, *sentences = _SENTENCES.split(document.text[2 * len(document.text) // 3 :])  # the first one begins anywhere
-        if whole := [" ".join(words) for one in sentences if len(words := one.split()) in _WORDS]:
+def _late_sentences(collection: Collection) -> Iterator[tuple[str, str]]:
+    """Id and a whole sentence of each long document, of its middle or its last third: questions are mostly about the
+    first lines of one, and what becomes of the others shows in none."""
+    long = (document for document in collection.documents if len(document.text) >= LONG_CHARACTERS)
+    for place, document in enumerate(long):
+        third = len(document.text) // 3
+        part = document.text[2 * third :] if place % 2 else document.text[third : 2 * third]
+        _, *sentences = _SENTENCES.split(part)  # the first one begins anywhere
+        if not place % 2:
+            sentences = sentences[:-1]  # and the last one ends anywhere
+        if whole := [" ".join(words) for one in sentences if len(words := one.split()) in _LENGTHS]:
             yield document.id, whole[-1]
+
+
+def _words(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _least(ranks: Iterator[int]) -> int | None:
