@@ -23,8 +23,13 @@ def code_digest(services: Iterable[str]) -> str:
 
 @cache
 def _digest(services: frozenset[str]) -> str:
+    return digest_of(covered(services))
+
+
+def digest_of(paths: Iterable[Path]) -> str:
+    """SHA-256 over names and contents of files of this checkout."""
     digest = hashlib.sha256()
-    for path in sorted(covered(services)):
+    for path in sorted(paths):
         digest.update(f"{path.relative_to(ROOT).as_posix()}\0{path.stat().st_size}\0".encode() + path.read_bytes())
     return digest.hexdigest()
 

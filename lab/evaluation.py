@@ -11,7 +11,7 @@ from typing import Any
 
 from lab import workspace
 from lab.calibrate import machine
-from lab.code import code_digest
+from lab.code import code_digest, digest_of
 from lab.deployment import deployed
 from lab.drill import Configs, Progress
 from lab.paths import CACHE, ROOT, RUNS
@@ -71,8 +71,7 @@ def release(
 def _with_vectors_of_this_code(rag: Mapping[str, Any]) -> dict[str, Any]:
     """With a cache of vectors for the encoders' code as it is. A drill's knows weights and settings alone: a fault in
     that code would change the vectors of questions there, and of no document."""
-    code = sorted((ROOT / "stack/rag/encoders").glob("*.py"))
-    digest = hashlib.sha256(b"\0".join(path.read_bytes() for path in code)).hexdigest()
+    digest = digest_of((ROOT / "stack/rag/encoders").glob("*.py"))
     return workspace.merge_patch(rag, {"storage": {"vectors": f"{rag['storage']['vectors']}/{digest[:12]}"}})
 
 

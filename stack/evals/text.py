@@ -23,6 +23,11 @@ def contains(text: str, fact: str) -> bool:
     return words(fact).strip() != "" and words(fact) in words(text)
 
 
+def sentences(text: str) -> list[str]:
+    """Where `.`, `!` or `?` and a blank end one."""
+    return _SENTENCE_END.split(text)
+
+
 @cache
 def _rouge() -> RougeScorer:
     return RougeScorer(["rouge1"], use_stemmer=True)
@@ -40,7 +45,7 @@ def _chrf() -> CHRF:
 
 def likeness(answer: str, document: str) -> float:
     """How like an answer is to the sentence of a document that it is most like, 0 to 1: chrF (Popovic, 2015)."""
-    sentences = [sentence for sentence in _SENTENCE_END.split(document)[:MOST_SENTENCES] if sentence.strip()]
-    if not answer.strip() or not sentences:
+    said = [sentence for sentence in sentences(document)[:MOST_SENTENCES] if sentence.strip()]
+    if not answer.strip() or not said:
         return 0.0
-    return max(float(_chrf().sentence_score(answer, [sentence]).score) for sentence in sentences) / 100
+    return max(float(_chrf().sentence_score(answer, [sentence]).score) for sentence in said) / 100

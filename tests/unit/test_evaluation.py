@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from evals_handmade import baseline, rows, suite
 
-from lab import evaluation, workspace
+from lab import code, evaluation, workspace
 from stack.evals.example import Row
 from stack.evals.results import Identity, Manifest, Results
 from stack.evals.suite import Named, load_suites
@@ -64,7 +64,8 @@ def test_a_change_of_the_encoders_code_takes_other_vectors(tmp_path: Path, monke
     before = evaluation.release(load_suites(["retrieval"])).configs["rag"]["storage"]["vectors"]
     (tmp_path / "stack/rag/encoders").mkdir(parents=True)
     (tmp_path / "stack/rag/encoders/encoder.py").write_text("# pools otherwise")
-    monkeypatch.setattr(evaluation, "ROOT", tmp_path)
+    for module in (evaluation, code):
+        monkeypatch.setattr(module, "ROOT", tmp_path)
     after = evaluation.release(load_suites(["retrieval"])).configs["rag"]["storage"]["vectors"]
     assert before != after
     assert before.startswith(workspace.defaults(["rag"])["rag"]["storage"]["vectors"])

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from itertools import cycle, islice
 from typing import Any, ClassVar
 
 from stack.evals.example import Example, chosen
@@ -121,7 +120,8 @@ def _told_last(number: int, questions: Sequence[str]) -> tuple[Messages, str]:
     """Questions with answers, and a last message that tells a number and asks for it; the number."""
     told = str(1000 + (number * 7919 + 131) % 9000)
     fact, asked = (text.format(told) for text in _NUMBERS[number % len(_NUMBERS)])
-    story = islice(cycle(_STORY), number % len(_STORY), number % len(_STORY) + len(_STORY))
+    first = number % len(_STORY)
+    story = _STORY[first:] + _STORY[:first]
     history: Messages = []
     for place, question in enumerate(questions):
         history += [_user(question), _assistant(_REPLIES[(number + place) % len(_REPLIES)])]

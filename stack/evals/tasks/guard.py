@@ -13,6 +13,8 @@ from stack.rag import sources
 ABUSIVE, LATE, LOOKED_AT, STREAMED, STOPPED, STOPPED_STREAM, UNLOOKED = (
     "abusive", "late", "looked at", "streamed", "stopped", "stopped stream", "unlooked",
 )  # fmt: skip
+COUNTED = frozenset({LOOKED_AT, STREAMED})
+"""Of which the gateway's counters are read before and after."""
 REFUSED = "moderation_unavailable"
 """What the gateway says when a text has to be checked and cannot be."""
 TOKENS = 8
@@ -51,10 +53,18 @@ class Guard:
         ]
 
     async def ask(self, example: Example, stack: Stack) -> dict[str, Any]:
-        collection, question = example.ask["collection"], example.ask["question"]
         if UNLOOKED in example.slices:
-            return {"refusal": await stack.refusal_without_moderation(collection, question)}
-        before, held = await stack.checks(), False
+            return {"refusal": await stack.refusal_without_moderation(**example.ask)}
+        if not COUNTED & set(example.slices):
+            return {"held": await self._held(example, stack)}
+        before = await stack.checks()
+        held = await self._held(example, stack)
+        after = await stack.checks()
+        return {"held": held, "checks": {stage: after[stage] - before[stage] for stage in after}}
+
+    async def _held(self, example: Example, stack: Stack) -> bool:
+        """Whether the question or its answer was held back. Raises Failed."""
+        collection, question = example.ask["collection"], example.ask["question"]
         try:
             if STOPPED in example.slices:
                 await stack.where_answers_are_stopped().ask(collection, question, TOKENS)
@@ -65,14 +75,13 @@ class Guard:
             else:
                 await stack.ask(collection, question, TOKENS)
         except Held:
-            held = True
-        after = await stack.checks()
-        return {"held": held, "checks": {stage: after[stage] - before[stage] for stage in after}}
+            return True
+        return False
 
     def score(self, example: Example, output: dict[str, Any]) -> dict[str, float]:
         if UNLOOKED in example.slices:
             right = output["refusal"] == REFUSED
-        elif {LOOKED_AT, STREAMED} & set(example.slices):
+        elif COUNTED & set(example.slices):
             right = all(count >= 1 for count in output["checks"].values())
         else:
             right = output["held"]

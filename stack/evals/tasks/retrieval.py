@@ -1,12 +1,12 @@
 """Whether the right document is found, and by which stage."""
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 from stack.evals.example import Example, chosen
 from stack.evals.stack_client import Places, Stack
 from stack.evals.suite import Mode, Named
+from stack.evals.text import sentences
 from stack.rag import sources
 from stack.rag.evaluate import evaluate
 from stack.rag.sources.collection import Collection
@@ -18,7 +18,6 @@ DEPTH = 50
 STAGES = ("sparse", "dense", "fused")
 LONG_CHARACTERS = 1200
 """Of a document with a last third that is worth a question."""
-_SENTENCES = re.compile(r"(?<=[.!?])\s+")
 _LENGTHS = range(8, 31)  # of a sentence: fewer name nothing, and more are no sentence
 
 
@@ -90,9 +89,8 @@ class Retrieval:
             return {"ndcg@10": figures.mean("ndcg@10")}
         right = [one for one in results if one["document"] in wanted]
         stages = {stage: _reciprocal(_least(one[stage] for one in right if one[stage])) for stage in STAGES}
-        ranks = {"first": _reciprocal(_least(documents.index(one) + 1 for one in wanted if one in documents))}
-        found = {"found": float(output["evidence"])}
-        return {name: figures.mean(name) for name in ("ndcg@10", "recall@50")} | stages | ranks | found
+        others = {"first": figures.mean("mrr"), "found": float(output["evidence"])}
+        return {name: figures.mean(name) for name in ("ndcg@10", "recall@50")} | stages | others
 
     def _stands(self, result: Mapping[str, str]) -> bool:
         title, text = self._documents.get(result["document"], ("", ""))
@@ -106,10 +104,10 @@ def _late_sentences(collection: Collection) -> Iterator[tuple[str, str]]:
     for place, document in enumerate(long):
         third = len(document.text) // 3
         part = document.text[2 * third :] if place % 2 else document.text[third : 2 * third]
-        _, *sentences = _SENTENCES.split(part)  # the first one begins anywhere
+        _, *there = sentences(part)  # the first one begins anywhere
         if not place % 2:
-            sentences = sentences[:-1]  # and the last one ends anywhere
-        if whole := [" ".join(words) for one in sentences if len(words := one.split()) in _LENGTHS]:
+            there = there[:-1]  # and the last one ends anywhere
+        if whole := [" ".join(words) for one in there if len(words := one.split()) in _LENGTHS]:
             yield document.id, whole[-1]
 
 
