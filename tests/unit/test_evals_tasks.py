@@ -160,6 +160,15 @@ def test_retrieval_tells_which_stage_found_it() -> None:
     assert searched(QUESTIONS, found(("right", 1, 1), evidence=False))["found"] == 0.0
 
 
+@pytest.mark.parametrize(("fused", "looked"), [([2, 1, 3], 1.0), ([1, 2, 3], 0.0), ([], 0.0)])
+def test_a_reranker_that_looked_leaves_another_order(fused: list[int], looked: float) -> None:
+    output = {
+        "results": [{"document": "d", "sparse": 1, "dense": 1, "fused": rank} for rank in fused],
+        "evidence": True,
+    }
+    assert searched(QUESTIONS, output)["second look"] == looked
+
+
 @pytest.mark.parametrize(
     ("documents", "shown"), [(["right"], 1.0), (["wrong", "wrong", "right"], 1 / 3), (["wrong"], 0.0), ([], 0.0)]
 )

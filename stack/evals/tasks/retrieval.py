@@ -23,12 +23,13 @@ _LENGTHS = range(8, 31)  # of a sentence: fewer name nothing, and more are no se
 
 class Retrieval:
     """nDCG@10, recall@50 and reciprocal rank of the results; reciprocal rank of each stage, from its own places.
-    found: something was found that counts as evidence. first: the reciprocal rank in the results. shown: that in
-    what users are shown, who ask for no number of results and look at no stage. quoted: all texts that they are
-    shown stand in the document that is named beside them, by its title. characters: of these texts."""
+    second look: the results stand in another order than fusion left them in, so a reranker has looked at them. found:
+    something was found that counts as evidence. first: the reciprocal rank in the results. shown: that in what users
+    are shown, who ask for no number of results and look at no stage. quoted: all texts that they are shown stand in
+    the document that is named beside them, by its title. characters: of these texts."""
 
     WORST: ClassVar[Mapping[str, float]] = dict.fromkeys(
-        ("ndcg@10", "recall@50", *STAGES, "found", "first", "shown", "quoted"), 0.0
+        ("ndcg@10", "recall@50", *STAGES, "second look", "found", "first", "shown", "quoted"), 0.0
     )
     SCORES: ClassVar[frozenset[str]] = frozenset({*WORST, "characters"})
 
@@ -89,8 +90,10 @@ class Retrieval:
             return {"ndcg@10": figures.mean("ndcg@10")}
         right = [one for one in results if one["document"] in wanted]
         stages = {stage: _reciprocal(_least(one[stage] for one in right if one[stage])) for stage in STAGES}
-        others = {"first": figures.mean("mrr"), "found": float(output["evidence"])}
-        return {name: figures.mean(name) for name in ("ndcg@10", "recall@50")} | stages | others
+        ranks = [one["fused"] or 0 for one in results]
+        others = {"second look": float(ranks != sorted(ranks)), "found": float(output["evidence"])}
+        metrics = {"ndcg@10": "ndcg@10", "recall@50": "recall@50", "first": "mrr"}
+        return {name: figures.mean(metric) for name, metric in metrics.items()} | stages | others
 
     def _stands(self, result: Mapping[str, str]) -> bool:
         title, text = self._documents.get(result["document"], ("", ""))
