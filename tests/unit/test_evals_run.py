@@ -37,7 +37,8 @@ class Gateway:
         if text in self.busy:
             self.busy.remove(text)
             return 429, {"error": {"message": "later", "code": "rate_limited"}}
-        allowed = {"decision": "allow", "tier": 2, "score": 0.1, "degraded": False, "flagged": False, "categories": {}}
+        allowed = {"decision": "allow", "tier": 2, "score": 0.1, "degraded": False, "flagged": False}
+        allowed |= {"categories": {}, "cost": {"tiers": [1, 2], "judge_tokens": 0}}
         return 200, {"results": [allowed]}
 
 

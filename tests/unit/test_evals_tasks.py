@@ -15,7 +15,7 @@ from stack.evals.suite import load_suites
 from stack.evals.tasks import task_of
 from stack.evals.tasks.answers import STREAMED as STREAM
 from stack.evals.tasks.answers import WHOLE, Answers
-from stack.evals.tasks.conversation import DESK, RENDERED, Conversation
+from stack.evals.tasks.conversation import DESK, LONG, RENDERED, Conversation
 from stack.evals.tasks.guard import ABUSIVE, LATE, LOOKED_AT, STOPPED, STOPPED_STREAM, STREAMED, UNLOOKED, Guard
 from stack.evals.tasks.moderation import DANGER, Moderation, dangers
 from stack.evals.tasks.refusal import Refusal
@@ -25,7 +25,15 @@ from stack.moderation.categories import CATEGORIES
 from stack.moderation.normalise import Vocabulary, normalise
 from stack.moderation.patterns import PATTERNS, Pattern
 
-MODERATED = {"decision": "block", "tier": 2, "score": 0.5, "degraded": False, "flagged": True, "categories": {}}
+MODERATED = {
+    "decision": "block",
+    "tier": 2,
+    "score": 0.5,
+    "degraded": False,
+    "flagged": True,
+    "judged": False,
+    "categories": {},
+}
 TOWER = "The tower was finished in 1889. Its iron was puddled in the region. It is repainted every seven years."
 
 
@@ -204,6 +212,12 @@ def test_a_conversation_reaches_the_engine_whole_and_in_order(got: list[str], wh
     assert Conversation().score(Example("r", {"messages": sent}, {}, (RENDERED,)), output) == {"whole": whole}
 
 
+@pytest.mark.parametrize(("text", "answered"), [("Yes, it is.", 1), (" ", 0)])
+def test_of_a_long_conversation_it_counts_that_it_is_answered(text: str, answered: int) -> None:
+    example = Example("l", {"messages": []}, {"told": "4711"}, (LONG,))
+    assert Conversation().score(example, {"text": text}) == {"long": answered}
+
+
 def test_later_parts_of_documents_are_looked_for() -> None:
     assert searched(LATER_PARTS, found(("right", 1, 1))) == {"ndcg@10": 1.0}
 
@@ -222,6 +236,12 @@ def test_what_a_model_decides_is_no_review(tier: int | str, escalated: int, revi
     output = MODERATED | {"tier": tier, "categories": {"harassment": 0.7}}
     scores = Moderation().score(Example("t", {}, {"abusive": True}), output)
     assert (scores["escalated"], scores["reviewed"], scores["harassment"]) == (escalated, reviewed, 1)
+
+
+@pytest.mark.parametrize("judged", [True, False])
+def test_whether_the_language_model_had_its_say(judged: bool) -> None:
+    scores = Moderation().score(Example("t", {}, {"abusive": True}), MODERATED | {"tier": "review", "judged": judged})
+    assert (scores["escalated"], scores["judged"]) == (1.0, judged)
 
 
 @pytest.mark.parametrize("category", ["self-harm/intent", "illicit"])

@@ -20,6 +20,8 @@ FOLLOWED_UP = "followed up"
 
 RENDERED, MANY = "rendered", 20
 """A conversation of so many turns, as the engine would get it."""
+LONG, VERY_MANY = "long", 110
+"""One of so many turns is about 3,400 tokens: what the engine has room for, with some left for the rules."""
 
 Messages = list[dict[str, str]]
 
@@ -63,11 +65,11 @@ turns is another one, this model gives that of the other book. Of three turns an
 
 class Conversation:
     """answered: there is an answer. remembered: it has the number that the last message tells, or what an earlier
-    turn tells. whole: what the engine would get ends in all messages, in their order, behind something of the
-    assistant's own. form: it begins with Yes or No. words: of the desk's answer. first_words: seconds to the first
-    words of a stream."""
+    turn tells. long: a conversation that is nearly as long as the engine has room for is answered. whole: what the
+    engine would get ends in all messages, in their order, behind something of the assistant's own. form: it begins
+    with Yes or No. words: of the desk's answer. first_words: seconds to the first words of a stream."""
 
-    WORST: ClassVar[Mapping[str, float]] = {"answered": 0.0, "remembered": 0.0, "whole": 0.0, "form": 0.0}
+    WORST: ClassVar[Mapping[str, float]] = dict.fromkeys(("answered", "remembered", "long", "whole", "form"), 0.0)
     SCORES: ClassVar[frozenset[str]] = frozenset({*WORST, "prompt_tokens", "answer_tokens", "words", "first_words"})
 
     def examples(self, suite: Named, mode: Mode, places: Places) -> list[Example]:
@@ -86,6 +88,9 @@ class Conversation:
         for number in range(size // 3):
             messages, told = _told_last(number, questions[number * MANY :][: MANY - 1])
             found.append(_example(RENDERED, number, messages, told))
+        for number in range(max(3, size // 10)):  # of one beginning: the engine reads it once, which takes it long
+            messages, told = _told_last(number * len(_REPLIES), questions[: VERY_MANY - 1])
+            found.append(_example(LONG, number, messages, told))
         return found + [_example(FOLLOWED_UP, number, *_followed_up(number)) for number in range(2 * size)]
 
     async def ask(self, example: Example, stack: Stack) -> dict[str, Any]:
@@ -104,7 +109,10 @@ class Conversation:
         if RENDERED in example.slices:
             sent, got = example.ask["messages"], output["messages"]
             return {"whole": float(len(got) > len(sent) and got[-len(sent) :] == sent)}
-        answered = {"answered": float(bool(output["text"].strip()))}
+        said = float(bool(output["text"].strip()))
+        if LONG in example.slices:
+            return {"long": said}
+        answered = {"answered": said}
         if DESK in example.slices:
             form = _FORM.match(output["text"]) is not None
             words = len(output["text"].split())

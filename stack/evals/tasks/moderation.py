@@ -42,15 +42,15 @@ _HIDDEN = ("zero-width", "full-width", "cyrillic")
 
 class Moderation:
     """right: abuse was blocked or held for people, or a harmless text let through. probability: of the last tier
-    that gave one. label: 1 for abuse. escalated: the language model or people had to look; reviewed: people. named:
-    a text of danger was stopped, and for that. harassment, hate, sexual: it was stopped as that. flagged: the field
-    that callers of OpenAI's interface read says the same as the decision, and what is stopped has a kind with a
-    score. blocked: without people."""
+    that gave one. label: 1 for abuse. escalated: the language model or people had to look; reviewed: people. judged:
+    the language model had its say. named: a text of danger was stopped, and for that. harassment, hate, sexual: it was
+    stopped as that. flagged: the field that callers of OpenAI's interface read says the same as the decision, and what
+    is stopped has a kind with a score. blocked: without people."""
 
-    SCORES: ClassVar[frozenset[str]] = frozenset(
-        {"right", "probability", "label", "escalated", "reviewed", "blocked", "degraded", "named", "flagged", *KINDS}
-    )
     WORST: ClassVar[Mapping[str, float]] = {"right": 0.0, "degraded": 1.0, "named": 0.0, "flagged": 0.0}
+    SCORES: ClassVar[frozenset[str]] = frozenset(
+        {*WORST, *KINDS, "probability", "label", "escalated", "judged", "reviewed", "blocked"}
+    )
 
     def examples(self, suite: Named, mode: Mode, places: Places) -> list[Example]:
         size = suite.size(mode)
@@ -75,6 +75,7 @@ class Moderation:
                 "probability": output["score"],
                 "label": float(abusive),
                 "escalated": float(output["tier"] in (3, "review")),
+                "judged": float(output["judged"]),
                 "blocked": float(output["decision"] == "block"),
                 "degraded": float(output["degraded"]),
                 "flagged": float(output["flagged"] is stopped and (not stopped or any(output["categories"].values()))),
@@ -97,7 +98,7 @@ class JudgeDown(Moderation):
 def _kept(result: dict[str, Any]) -> dict[str, Any]:
     categories = {name: result["category_scores"][name] for name, found in result["categories"].items() if found}
     kept = {name: result[name] for name in ("decision", "tier", "score", "degraded", "flagged")}
-    return kept | {"categories": categories}
+    return kept | {"categories": categories, "judged": 3 in result["cost"]["tiers"]}
 
 
 def _abuse(size: int, places: Places, families: Sequence[str]) -> Iterator[Example]:
