@@ -51,7 +51,8 @@ def release(
     needed = {service for suite in suites for service in suite.suite.services}
     shipped = workspace.defaults([name for name in SERVICES if name in needed])
     if "rag" in shipped:
-        shipped["rag"] = _with_vectors_of_this_code(shipped["rag"])
+        vectors = vectors_of_this_code(shipped["rag"]["storage"]["vectors"])
+        shipped["rag"] = workspace.merge_patch(shipped["rag"], {"storage": {"vectors": vectors}})
     configs = shipped
     changed = [*map(_change, changes), *patches]
     asked = {collection for suite in suites for collection in suite.suite.collections}
@@ -68,11 +69,10 @@ def release(
     return Release(configs, label)
 
 
-def _with_vectors_of_this_code(rag: Mapping[str, Any]) -> dict[str, Any]:
-    """With a cache of vectors for the encoders' code as it is. A drill's knows weights and settings alone: a fault in
-    that code would change the vectors of questions there, and of no document."""
-    digest = digest_of((ROOT / "stack/rag/encoders").glob("*.py"))
-    return workspace.merge_patch(rag, {"storage": {"vectors": f"{rag['storage']['vectors']}/{digest[:12]}"}})
+def vectors_of_this_code(vectors: Path | str) -> str:
+    """The folder in `vectors` for the encoders' code as it is. That of drills knows weights and settings alone: a fault
+    in that code would change the vectors of questions there, and of no document."""
+    return f"{vectors}/{digest_of((ROOT / 'stack/rag/encoders').glob('*.py'))[:12]}"
 
 
 def _refuse_unseen(kind: str, changed: Iterable[str], seen: Iterable[str]) -> None:

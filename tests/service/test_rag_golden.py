@@ -1,12 +1,15 @@
 """What retrieval finds on real collections with real encoders: the figures that it has always had.
 
-The first run computes the vectors of one collection, which takes a minute or less; they are kept in `.cache/vectors`.
+The first run computes the vectors of one collection, which takes a minute or less; they are kept where the evaluation
+keeps its own, and are computed again when the encoders' code changed.
 """
 
 import functools
+from pathlib import Path
 
 import pytest
 
+from lab.evaluation import vectors_of_this_code
 from stack.rag.bench import DATA, VECTORS
 from stack.rag.encoders import EmbeddingCache
 from stack.rag.golden import GOLDEN, TOLERANCE, Bed
@@ -14,7 +17,7 @@ from stack.rag.golden import GOLDEN, TOLERANCE, Bed
 
 @functools.cache
 def bed(collection):
-    return Bed(collection, DATA, EmbeddingCache(VECTORS))
+    return Bed(collection, DATA, EmbeddingCache(Path(vectors_of_this_code(VECTORS))))
 
 
 @pytest.mark.parametrize(
