@@ -6,6 +6,8 @@ import pytest
 from evals_handmade import suite
 
 from lab import evaluation, fault_table
+from lab.code import covered
+from lab.paths import ROOT
 from stack.evals.suite import load_suites
 from stack.settings import ConfigError
 
@@ -111,3 +113,12 @@ def test_another_configuration_or_model_is_another_identity() -> None:
     assert (other.weights, other.code) == (plain.weights, plain.code)
     swapped = fault_table.load_faults(["embedding-swap"])["embedding-swap"].change
     assert evaluation.identity(evaluation.release(suites, patches=[swapped])).weights != plain.weights
+
+
+def test_a_further_fault_or_suite_is_not_another_identity(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else all the others would be asked again."""
+    release = evaluation.release(load_suites(["refusal"]))
+    before = evaluation.identity(release)
+    more = [ROOT / "stack/evals" / name for name in ("faults/one-more.yaml", "suites/one-more.yaml")]
+    monkeypatch.setattr(evaluation, "covered", lambda services: [*covered(services), *more])
+    assert evaluation.identity(release) == before
