@@ -13,6 +13,8 @@ A_FILE_EACH = {"config", "telemetry/metrics"}
 """Folders of `stack/` with a file for each service, of its name."""
 ALSO = {"gate": {"rag", "evals/__init__.py", "evals/example.py", "evals/statistics.py"}}
 """What a service runs in its own process besides its own folder: other folders of `stack/`, or files of them."""
+NO_CODE = {"evals/faults", "evals/suites"}
+"""Folders of `stack/` that count by themselves: a fault is a configuration, and a suite has a hash of its own."""
 SUFFIXES = {".py", ".yaml", ".yml", ".json", ".lock", ".npz", ".safetensors", ".onnx"}
 
 
@@ -38,9 +40,10 @@ def covered(services: Set[str]) -> Iterator[Path]:
     """The files that the digest is made of."""
     stack = ROOT / "stack"
     running = set(services).union(*(ALSO.get(name, ()) for name in services))
+    apart = {stack / name for name in NO_CODE}
     for folder in (ROOT / "loadtests", ROOT / "requirements", stack):
         for path in folder.rglob("*"):
-            if path.is_file() and path.suffix in SUFFIXES:
+            if path.is_file() and path.suffix in SUFFIXES and path.parent not in apart:
                 owner = _owner(path, stack)
                 if owner is None or owner in running or path.relative_to(stack).as_posix() in running:
                     yield path

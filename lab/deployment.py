@@ -17,7 +17,7 @@ import yaml
 from lab import drill, workspace
 from lab.drill import Configs, Progress
 from lab.paths import ROOT
-from lab.run import Run, RunError
+from lab.run import Run, RunError, local_url
 from stack.evals.stack_client import Addresses, JudgeEndpoint
 from stack.evals.suite import Named
 from stack.lifeline import child_environment
@@ -59,7 +59,7 @@ def deployed(
             yield Addresses(
                 run.gateway_url,
                 keys[TENANT],
-                judge=judge or JudgeEndpoint(workspace.url(run.ports.llm), served, own=True),
+                judge=judge or JudgeEndpoint(local_url(run.ports.llm), served, own=True),
                 moderation_without_judge=urls.get("without judge"),
                 gateway_without_moderation=urls.get("without moderation"),
                 gateway_that_stops_answers=urls.get("stopping answers"),
@@ -73,23 +73,19 @@ def _others(tasks: set[str], run: Run) -> dict[str, tuple[str, int, dict[str, An
     others: dict[str, tuple[str, int, dict[str, Any]]] = {}
     if "judge_down" in tasks:
         others["without judge"] = ("moderation", _free_port(), {
-            "tier3": {"upstream": workspace.url(_free_port())},
+            "tier3": {"upstream": local_url(_free_port())},
             "review": {"url": f"sqlite:///{run.folder / 'moderation/cut-off.sqlite'}", "capacity": 1},  # full at once
         })  # fmt: skip
     if "guard" in tasks:
         strict = _free_port()
-        others["without moderation"] = (
-            "gateway",
-            _free_port(),
-            {"moderation": {"base_url": workspace.url(_free_port())}},
-        )
+        others["without moderation"] = ("gateway", _free_port(), {"moderation": {"base_url": local_url(_free_port())}})
         others["stopping"] = ("moderation", strict, {
             "band": {"low": 0.0, "high": 0.03},  # about half of all answers are below it: people must look at those
             "tier3": {"enabled": False},
             "review": {"url": f"sqlite:///{run.folder / 'moderation/stopping.sqlite'}"},
         })  # fmt: skip
         others["stopping answers"] = ("gateway", _free_port(), {
-            "moderation": {"base_url": workspace.url(strict)},
+            "moderation": {"base_url": local_url(strict)},
             "ask": {"moderation": {"input": "off"}},
         })  # fmt: skip
     return others
@@ -129,7 +125,7 @@ def _beside(run: Run, name: str, service: str, port: int, patch: Mapping[str, An
             cwd=ROOT, env=child_environment(os.environ), stdin=subprocess.DEVNULL, stdout=output, stderr=output,
         )  # fmt: skip
     try:
-        yield _Other(f"{service} {name}", workspace.url(port), process, log)
+        yield _Other(f"{service} {name}", local_url(port), process, log)
     finally:
         process.terminate()
         process.wait(timeout=20)

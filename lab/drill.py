@@ -16,7 +16,7 @@ from lab import state, workspace
 from lab.code import code_digest
 from lab.paths import CACHE
 from lab.prometheus import Prometheus
-from lab.run import CURRENT, Ports, Progress, Run, RunError, RunInfo, create, current, new_id, set_current
+from lab.run import CURRENT, Ports, Progress, Run, RunError, RunInfo, create, current, local_url, new_id, set_current
 from lab.runtime import control
 from lab.runtime.services import SERVICES
 from lab.scenario import Load, Scenario, Symptom
@@ -233,7 +233,7 @@ def _readiness(run: Run, name: str) -> tuple[str, float]:
     if name == "prometheus":
         return f"{run.prometheus_url}/-/ready", PROMETHEUS_SECONDS
     service = SERVICES[name]
-    return f"http://127.0.0.1:{run.ports.all()[service.ready_port]}/readyz", service.ready_seconds
+    return local_url(run.ports.all()[service.ready_port], "/readyz"), service.ready_seconds
 
 
 def unready(url: str) -> tuple[str, bool] | None:

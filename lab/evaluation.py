@@ -11,7 +11,7 @@ from typing import Any
 
 from lab import workspace
 from lab.calibrate import machine
-from lab.code import code_digest, covered, digest_of
+from lab.code import code_digest, digest_of
 from lab.deployment import deployed
 from lab.drill import Configs, Progress
 from lab.paths import CACHE, ROOT, RUNS
@@ -27,8 +27,6 @@ from stack.evals.suite import Mode, Named
 from stack.settings import ConfigError, read_yaml
 
 EVALUATIONS = RUNS / "evaluations"
-_APART = {ROOT / "stack/evals" / name for name in ("faults", "suites")}
-"""Not the gate's code: a fault is a configuration, and a suite has a hash of its own."""
 PLACES = Places(CACHE / "data", CACHE / "documents")
 MODEL_FILES = {".onnx", ".safetensors", ".npz", ".json"}  # weights, tokenizers
 
@@ -117,8 +115,7 @@ def _change(path: Path) -> Mapping[str, Any]:
 def identity(of: Release) -> Identity:
     """What results of this release hold for."""
     text = json.dumps(of.configs, sort_keys=True)
-    gate = digest_of(path for path in covered({"evals"}) if path.parent not in _APART)
-    code = hashlib.sha256(f"{code_digest(tuple(of.configs))} {gate}".encode()).hexdigest()
+    code = hashlib.sha256(f"{code_digest(of.configs)} {code_digest(['evals'])}".encode()).hexdigest()
     return Identity(hashlib.sha256(text.encode()).hexdigest(), code, _weights(of.configs))
 
 

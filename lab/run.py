@@ -35,6 +35,11 @@ class RunError(Exception):
     """A drill cannot be started, found or changed; the message says why and what to do."""
 
 
+def local_url(port: int, path: str = "") -> str:
+    """Of a service on this machine."""
+    return f"http://127.0.0.1:{port}{path}"
+
+
 @dataclass(frozen=True)
 class Ports:
     """The loopback ports of a run, counted from its base."""
@@ -151,11 +156,11 @@ class Run:
 
     @property
     def prometheus_url(self) -> str:
-        return f"http://127.0.0.1:{self.ports.prometheus}"
+        return local_url(self.ports.prometheus)
 
     @property
     def gateway_url(self) -> str:
-        return f"http://127.0.0.1:{self.ports.gateway}"
+        return local_url(self.ports.gateway)
 
     def event(self, kind: str, **data: Any) -> None:
         """Append to events.jsonl: unix and monotonic seconds, kind, data; whole lines even from several processes."""

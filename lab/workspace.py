@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from lab.paths import ROOT
-from lab.run import Ports, Run
+from lab.run import Ports, Run, local_url
 from lab.runtime.services import SERVICES
 from lab.scenario import Scenario
 from stack.settings import ConfigError, changed_paths, parse, protected_changes, read_yaml
@@ -60,7 +60,7 @@ def placed(configs: Mapping[str, dict[str, Any]], ports: Ports) -> dict[str, dic
 
 def places(services: Collection[str], ports: Ports) -> dict[str, dict[str, Any]]:
     """Addresses and paths of one run of `services`, by service: merge patches that come after everything else."""
-    engine = {"base_url": url(ports.llm), "ready_url": url(ports.ready, "/readyz")}
+    engine = {"base_url": local_url(ports.llm), "ready_url": local_url(ports.ready, "/readyz")}
     return {
         "llm": {"listen": {"port": ports.llm, "ready_port": ports.ready}},
         "rag": {
@@ -72,7 +72,7 @@ def places(services: Collection[str], ports: Ports) -> dict[str, dict[str, Any]]
         },
         "moderation": {
             "listen": {"port": ports.moderation},
-            "tier3": {"upstream": url(ports.llm)},
+            "tier3": {"upstream": local_url(ports.llm)},
             "review": {"url": "sqlite:///../moderation/review.sqlite"},
         },
         "drift": {
@@ -84,8 +84,8 @@ def places(services: Collection[str], ports: Ports) -> dict[str, dict[str, Any]]
         "gateway": {
             "listen": {"port": ports.gateway},
             "upstream": engine,
-            "retrieval": {"base_url": url(ports.rag)},
-            "moderation": {"base_url": url(ports.moderation)},
+            "retrieval": {"base_url": local_url(ports.rag)},
+            "moderation": {"base_url": local_url(ports.moderation)},
             "keys_file": "../keys/hashed.json",
             "audit": {"file": "../audit/prompts.jsonl"},
         },
@@ -101,11 +101,6 @@ def _absolute(config: Any) -> Any:
     if isinstance(config, str) and config.startswith(UPWARDS):
         return str((DEFAULTS / config).resolve())
     return config
-
-
-def url(port: int, path: str = "") -> str:
-    """Of a service on this machine."""
-    return f"http://127.0.0.1:{port}{path}"
 
 
 def on_all_cores(rag: Mapping[str, Any]) -> dict[str, Any]:

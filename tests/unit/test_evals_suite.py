@@ -5,9 +5,7 @@ from pathlib import Path
 import pytest
 from evals_handmade import suite
 
-from lab import evaluation, fault_table
-from lab.code import covered
-from lab.paths import ROOT
+from lab import code, evaluation, fault_table
 from stack.evals.suite import load_suites
 from stack.settings import ConfigError
 
@@ -115,10 +113,15 @@ def test_another_configuration_or_model_is_another_identity() -> None:
     assert evaluation.identity(evaluation.release(suites, patches=[swapped])).weights != plain.weights
 
 
-def test_a_further_fault_or_suite_is_not_another_identity(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_further_fault_or_suite_is_not_another_identity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else all the others would be asked again."""
     release = evaluation.release(load_suites(["refusal"]))
+    monkeypatch.setattr(code, "ROOT", tmp_path)
+    monkeypatch.setattr(code, "_digest", code._digest.__wrapped__)  # what it knows is of the real checkout
     before = evaluation.identity(release)
-    more = [ROOT / "stack/evals" / name for name in ("faults/one-more.yaml", "suites/one-more.yaml")]
-    monkeypatch.setattr(evaluation, "covered", lambda services: [*covered(services), *more])
+    for name in ("faults", "suites"):
+        (tmp_path / "stack/evals" / name).mkdir(parents=True)
+        (tmp_path / "stack/evals" / name / "one-more.yaml").write_text("about: another")
     assert evaluation.identity(release) == before
+    (tmp_path / "stack/evals/gate.py").write_text("# judges otherwise")
+    assert evaluation.identity(release) != before
