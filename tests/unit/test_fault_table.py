@@ -1,5 +1,6 @@
 """The known faults of the evaluation gate, and the table of what caught each."""
 
+import re
 from dataclasses import replace
 
 from lab import evaluation, fault_table, workspace
@@ -46,3 +47,14 @@ def test_the_document_shows_what_was_found_as_it_is() -> None:
     text = fault_table.DOCUMENT.read_text(encoding="utf-8")
     assert fault_table.with_table(text, fault_table.stored()) == text
     assert fault_table.table(fault_table.stored()) in text
+
+
+def test_every_fault_was_run_and_a_suite_that_must_blocked_it() -> None:
+    """Made again by: lab eval faults"""
+    found = {one.fault: one for one in fault_table.stored()}
+    faults = fault_table.load_faults()
+    assert faults.keys() <= found.keys()
+    assert all(re.fullmatch(r"healthy-\d+", name) for name in found.keys() - faults.keys())
+    for name, one in found.items():
+        assert one.right, name
+        assert one.expected == (faults[name].catches if name in faults else ()), name
