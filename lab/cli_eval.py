@@ -4,6 +4,7 @@ import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
 
 import typer
 from rich.table import Table
@@ -11,7 +12,6 @@ from rich.table import Table
 from lab import doctor
 from lab.run import exclusive
 from lab.terminal import FAIL, PASS, USAGE, Json, console, emit, fail, guarded, progress
-from stack.evals.errors import TrackingFailed
 from stack.evals.stack_client import JudgeEndpoint
 from stack.evals.suite import Mode, Named, load_suites
 
@@ -70,18 +70,14 @@ def run(
     with exclusive("evaluate"), progress(as_json) as tell:
         doctor.require_setup()
         release = evaluation.release(suites, change or (), label)
-        endpoint = JudgeEndpoint(judge, judge_model, os.environ.get("EVAL_JUDGE_KEY")) if judge else None
-        results, verdicts = evaluation.evaluate(suites, mode, release, tell, judge=endpoint)
-    _record(results, verdicts, track)
-    if suite and not as_json:
-        unasked = [one.name for one in load_suites() if one.name not in suite]
-        console.print(f"Not asked: {', '.join(unasked)}. What only they look after is not judged by this run.")
+        endpoint = _judge(judge, judge_model) if judge else None
+        results, verdicts = evaluation.evaluate(suites, mode, release, tell, judge=endpoint, track=track)
     _show(results, verdicts, as_json)
 
 
 @app.command(name="baseline")
 @guarded(CANNOT_JUDGE)
-def baseline_(quick: Quick = False, suite: Suites = None, as_json: Json = False) -> None:
+def baseline_(quick: Quick = False, suite: Suites = None, track: Track = None, as_json: Json = False) -> None:
     """Run the suites against the stack as it is, and store the scores as what releases are compared with.
 
     One of --full serves quick runs too; one of --quick replaces it, and then there is none for full runs.
@@ -95,7 +91,7 @@ def baseline_(quick: Quick = False, suite: Suites = None, as_json: Json = False)
     with exclusive("evaluate"), progress(as_json) as tell:
         doctor.require_setup()
         release = evaluation.release(suites, label=BASELINE)
-        results, _ = evaluation.evaluate(suites, mode, release, tell, against_baseline=False)
+        results, _ = evaluation.evaluate(suites, mode, release, tell, against_baseline=False, track=track)
     manifest = results.manifest()
     for one in suites:
         rows = results.rows(one.name)
@@ -161,18 +157,34 @@ def history(as_json: Json = False) -> None:
 @app.command()
 @guarded(CANNOT_JUDGE)
 def suites(as_json: Json = False) -> None:
-    """What is evaluated: each suite with its size and what it looks after."""
+    """What is evaluated: each suite with its metrics, how many examples they have, and the smallest loss that is seen.
+
+    "sees from": so much worse a metric must really be to be blocked four times in five.
+    """
+    from lab import evaluation
+    from stack.evals import report
+
+    doctor.require_setup()
     found: list[Named] = load_suites()
+    sizes = {one.name: evaluation.sizes(one) for one in found}
     if as_json:
-        emit(
-            {"suites": [{"suite": one.name, "hash": one.hash, **one.suite.model_dump(by_alias=True)} for one in found]}
-        )
+        emit({"suites": [
+            {"suite": one.name, "hash": one.hash, "sizes": sizes[one.name], **one.suite.model_dump(by_alias=True)}
+            for one in found
+        ]})  # fmt: skip
         return
     for one in found:
-        sizes = ", ".join(f"{mode} {size}" for mode, size in one.suite.examples.items())
-        console.print(
-            f"[bold]{one.name}[/]  {one.suite.about}\n  {sizes} of each part; {', '.join(one.suite.metrics)}\n"
-        )
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        table.add_column("metric")
+        for mode in one.suite.examples:
+            table.add_column(f"{mode}: examples", justify="right")
+            table.add_column("sees from", justify="right")
+        for metric, by_mode in sizes[one.name].items():
+            cells = ((f"{size['examples']:,}", report.number(size["sees_from"])) for size in by_mode.values())
+            table.add_row(metric, *(cell for pair in cells for cell in pair))
+        console.print(f"[bold]{one.name}[/]  {one.suite.about}")
+        console.print(table)
+        console.print()
 
 
 @app.command()
@@ -181,6 +193,7 @@ def faults(
     only: Annotated[list[str] | None, typer.Option(help="only this fault; may be given several times")] = None,
     rounds: Annotated[int, typer.Option(min=0, help="runs without a fault before")] = 1,
     quick: Quick = True,
+    track: Track = None,
     show: Annotated[bool, typer.Option("--show", help="run nothing, print the table of what was found before")] = False,
 ) -> None:
     """Run every known fault through the gate, and tell which suite catches it."""
@@ -190,10 +203,12 @@ def faults(
     if not show:
         with exclusive("evaluate"), progress() as tell:
             doctor.require_setup()
-            found = fault_table.run(only, _mode(quick), rounds, tell)
+            found = fault_table.run(only, _mode(quick), rounds, tell, track)
     if not found:
         fail("no fault has been run yet: lab eval faults", CANNOT_JUDGE)
     print(fault_table.table(found))
+    if stale := fault_table.stale(found, _mode(quick)):
+        print(f"\nOf other code, suites or baselines than the checkout's: {', '.join(stale)}.")
     raise typer.Exit(PASS if all(one.right for one in found) else FAIL)
 
 
@@ -201,19 +216,14 @@ def _mode(quick: bool) -> Mode:
     return "quick" if quick else "full"
 
 
-def _record(results: "Results", verdicts: "list[Verdict]", url: str | None) -> None:
-    """In MLflow; a verdict stands without its record."""
-    from lab import evaluation
-    from stack.evals import tracking
-
-    if url == "off":
-        return
-    store = evaluation.EVALUATIONS / "mlflow"
-    store.mkdir(parents=True, exist_ok=True)
-    try:
-        tracking.record(results, verdicts, url or f"sqlite:///{store / 'mlflow.sqlite'}", store / "artifacts")
-    except TrackingFailed as problem:
-        console.print(f"[yellow]warning:[/] {problem}")
+def _judge(url: str, model: str) -> JudgeEndpoint:
+    """Fails where `url` is none, or has a password in it: it is kept with the run."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        fail(f"--judge {url}: write a URL such as http://127.0.0.1:8000", USAGE)
+    if parts.username or parts.password:
+        fail("--judge: a password in a URL is kept with the run; give the key in EVAL_JUDGE_KEY", USAGE)
+    return JudgeEndpoint(url, model, os.environ.get("EVAL_JUDGE_KEY"))
 
 
 def _show(results: "Results", verdicts: "list[Verdict]", as_json: bool) -> None:
@@ -228,7 +238,9 @@ def _show(results: "Results", verdicts: "list[Verdict]", as_json: bool) -> None:
             console.print(f"  {problem}", style="bold red", markup=False)
         for note in report.notes(results.manifest(), verdicts):
             console.print(f"  {note}", markup=False)
-        console.print(f"\n[bold]{report.sentence(verdicts)}[/]")
+        for failure in report.failures(verdicts):
+            console.print(f"  failed: {failure}", markup=False)
+        console.print(f"\n[bold]{report.sentence(verdicts, results.manifest().unasked)}[/]")
         console.print(f"Reports: {results.folder}/report.html, report.md, junit.xml")
     outcome = report.outcome_of(verdicts)
     raise typer.Exit({"block": FAIL, "unjudged": CANNOT_JUDGE}.get(outcome, PASS))

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from lab.evidence import RUNS, compare, of_shares, refusals
+from lab.evidence import RUNS, compare, of_shares, of_symptoms, refusals
 from lab.paths import SCENARIOS
 from lab.prometheus import Sample
 from lab.promql import QueryError, read
@@ -19,6 +19,7 @@ from stack.settings import Settings, load, nearest
 
 EXPLANATION_POINTS, QUERY_POINTS = 2 / 3, 1 / 3
 MOMENTS = 5
+SYMPTOM = "The query reads the symptom only: it tells that something is wrong, and other causes make it so as well."
 
 
 class Vocabulary(Settings):
@@ -64,6 +65,9 @@ class Truth(Settings):
     query: str | None = None
     """a query that tells the recordings apart, shown in the debrief"""
     recordings: Recordings
+    symptoms: tuple[str, ...] = ()
+    """patterns of metrics that tell that something is wrong and not what, however far the decoy is from the broken run;
+    what callers see always does"""
     separation: float = Field(2.0, ge=1.5)
     """how many times the broken value must be the others, or the others it"""
 
@@ -136,6 +140,8 @@ def _evidence(query: str, truth: Truth, folder: Path) -> tuple[bool, dict[str, f
     if refused := refusals(query, recordings["broken"].metrics, seconds):
         raise QueryError("; ".join(refused))
     values = _values(query, recordings)
+    if of_symptoms(query, truth.symptoms):
+        return False, values, [SYMPTOM]
     comparison = compare(values, truth.separation, of_shares(query))
     return comparison.separates, values, [comparison.sentence]
 

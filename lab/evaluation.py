@@ -6,6 +6,7 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,12 @@ from lab.run import Ports, new_id
 from lab.scenario import SERVICES
 from stack.evals import baseline, report
 from stack.evals import run as suites_run
-from stack.evals.errors import NotComparable, ResultsError
-from stack.evals.gate import Verdict, judge_suite
+from stack.evals.errors import NotComparable, ResultsError, TrackingFailed
+from stack.evals.gate import Verdict, judge_suite, visible
 from stack.evals.results import MANIFEST, Identity, Manifest, Results
 from stack.evals.stack_client import Addresses, JudgeEndpoint, Places
-from stack.evals.suite import Mode, Named
+from stack.evals.suite import Mode, Named, load_suites
+from stack.evals.tasks import task_of
 from stack.settings import ConfigError, read_yaml
 
 EVALUATIONS = RUNS / "evaluations"
@@ -37,6 +39,8 @@ class Release:
 
     configs: Configs
     label: str = ""
+    changes: tuple[Mapping[str, Any], ...] = ()
+    """What was changed of the default configuration, {service: merge patch} each."""
 
 
 def release(
@@ -60,13 +64,13 @@ def release(
         _refuse_unseen("service", patch, configs)
         _refuse_discarded(patch, workspace.places(configs, Ports(0)))
         _refuse_unseen("collection", patch.get("rag", {}).get("collections") or {}, asked)
-        configs = {name: workspace.merge_patch(config, patch.get(name, {})) for name, config in configs.items()}
+        configs = workspace.patched(configs, patch)
     if any(changed):
         _refuse_nothing(shipped, configs)
     if "rag" in configs:
         unasked = {name: None for name in (configs["rag"].get("collections") or {}) if name not in asked}
         configs["rag"] = workspace.on_all_cores(workspace.merge_patch(configs["rag"], {"collections": unasked}))
-    return Release(configs, label)
+    return Release(configs, label, tuple(changed))
 
 
 def vectors_of_this_code(vectors: Path | str) -> str:
@@ -126,8 +130,13 @@ def _weights(configs: Configs) -> str:
         files = sorted(path.rglob("*")) if path.is_dir() else [path]
         for file in files:
             if file.is_file() and file.suffix in MODEL_FILES:
-                digest.update(f"{file.name}\0{hashlib.sha256(file.read_bytes()).hexdigest()}\0".encode())
+                digest.update(f"{file.name}\0{_digest_of_file(file)}\0".encode())
     return digest.hexdigest()
+
+
+@cache
+def _digest_of_file(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _paths(config: Any) -> Iterator[Path]:
@@ -146,18 +155,20 @@ def _paths(config: Any) -> Iterator[Path]:
 
 def evaluate(
     suites: Sequence[Named], mode: Mode, of: Release, progress: Progress, *, against_baseline: bool = True,
-    judge: JudgeEndpoint | None = None,
+    judge: JudgeEndpoint | None = None, track: str | None = None,
 ) -> tuple[Results, list[Verdict]]:  # fmt: skip
-    """Run `suites` against the release and compare; a run that was cut off goes on.
+    """Run `suites` against the release, compare, and record it in MLflow; a run that was cut off goes on.
 
     Without `against_baseline` nothing is compared: the run becomes the baseline. Raises ConfigError, RunError,
     NoBaseline, ResultsError, RetrievalError.
     """
     suites_run.check(suites)
     baselines = {suite.name: baseline.read(suite, mode) for suite in suites} if against_baseline else {}
+    asked = {suite.name: suite.hash for suite in suites}
+    unasked = tuple(suite.name for suite in load_suites() if suite.name not in asked)
     manifest = Manifest(
-        1, new_id(), mode, {suite.name: suite.hash for suite in suites}, identity(of),
-        f"{machine()['cpu']}, {machine()['cores']} cores", time.time(), label=of.label,
+        1, new_id(), mode, asked, identity(of), f"{machine()['cpu']}, {machine()['cores']} cores", time.time(),
+        label=of.label, unasked=unasked, changes=of.changes, configs=of.configs,
     )  # fmt: skip
     results = Results.unfinished(EVALUATIONS, manifest)
     if results:
@@ -175,7 +186,22 @@ def evaluate(
         report.write_all(results.folder, results.manifest(), verdicts)
     if not any(one.problem for one in verdicts):  # else it goes on, once what was in the way is mended
         results.finish()
+        _record(results, verdicts, track, progress)
     return results, verdicts
+
+
+def _record(results: Results, verdicts: Sequence[Verdict], track: str | None, progress: Progress) -> None:
+    """In MLflow: at the URL `track`, by default in a file, or not where it is "off". A verdict stands without it."""
+    from stack.evals import tracking
+
+    if track == "off":
+        return
+    store = EVALUATIONS / "mlflow"
+    store.mkdir(parents=True, exist_ok=True)
+    try:
+        tracking.record(results, verdicts, track or f"sqlite:///{store / 'mlflow.sqlite'}", store / "artifacts")
+    except TrackingFailed as problem:
+        progress(f"warning: {problem}")
 
 
 def verdict(suite: Named, results: Results, compared: baseline.Baseline) -> Verdict:
@@ -197,6 +223,17 @@ def _verdict(suite: Named, results: Results, compared: baseline.Baseline) -> Ver
         seen = [judge_suite(suite, manifest.mode, again.rows(suite.name), compared).complaint for again in rounds]
         confirmed = sum(seen) >= suite.suite.judge.needed
     return judge_suite(suite, manifest.mode, results.rows(suite.name), compared, confirmed)
+
+
+def sizes(suite: Named) -> dict[str, dict[Mode, dict[str, float]]]:
+    """By metric and size of a run: its examples, and the smallest loss that is blocked with 80 % power. Raises
+    NoBaseline."""
+    found: dict[str, dict[Mode, dict[str, float]]] = {}
+    for mode in suite.suite.examples:
+        slices = {example.id: example.slices for example in task_of(suite).examples(suite, mode, PLACES)}
+        for metric, examples, sees_from in visible(suite, baseline.read(suite, mode), slices):
+            found.setdefault(metric, {})[mode] = {"examples": examples, "sees_from": sees_from}
+    return found
 
 
 def _complains(suite: Named, results: Results, compared: baseline.Baseline) -> bool:
@@ -249,5 +286,6 @@ def as_dict(results: Results, verdicts: Sequence[Verdict]) -> dict[str, Any]:
     return {
         "run": results.folder.name,
         "outcome": report.outcome_of(verdicts),
+        "unasked": results.manifest().unasked,
         "suites": [asdict(verdict) for verdict in verdicts],
     }

@@ -1,11 +1,12 @@
 """Is a PromQL query evidence? If its value in the broken run stands out from a healthy run and from a decoy.
 
-A decoy shows the same symptom from another cause, so what tells it apart cannot be the symptom alone.
+A decoy shows the same symptom from another cause, so what tells it apart is more than the symptom; where one decoy does
+not show all of it, or less of it, the scenario names the metrics.
 """
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 
@@ -33,6 +34,8 @@ _FUNCTIONS = _OVER_TIME | _AGGREGATIONS | {
     *("abs", "absent", "clamp_max", "clamp_min", "histogram_quantile", "scalar", "vector"),
 }  # fmt: skip
 _BLOW_UP = frozenset(["^", "%", "atan2"])
+_UNITS = frozenset([0.0, 1.0, 100.0, 1000.0])  # what may stand beside a subtraction: 1 - share, percent, ms
+_CALLERS = "loadgen_.*"  # what callers see is the symptom in any scenario
 _POINT_ELSEWHERE = frozenset(["offset", "@"])
 
 
@@ -66,6 +69,13 @@ def refusals(query: str, recorded: frozenset[str], seconds: float) -> list[str]:
         found.append(f"{', '.join(strange)} cannot be used in evidence; use {', '.join(sorted(_FUNCTIONS))}")
     if used.operators & _BLOW_UP:
         found.append("^, % and atan2 blow small differences up: compare the quantity itself")
+    if "bool" in used.operators or any(limit != 0 for limit in used.limits):
+        found.append(
+            "a comparison makes all or nothing of any difference: compare with 0 only, to guard a division, and give "
+            "the quantity itself"
+        )
+    if "-" in used.operators and not _UNITS.issuperset(used.constants):
+        found.append("a number that is taken away blows small differences up: give the quantity itself")
     if len(used.selectors) > MAX_SELECTORS:
         found.append(f"more than {MAX_SELECTORS} selections of series: evidence is simpler than that")
     if any(window > seconds for window in used.windows):
@@ -89,6 +99,13 @@ def _metrics(named: frozenset[str], recorded: frozenset[str]) -> list[str]:
 
 def _telling(named: frozenset[str]) -> set[str]:
     return {name for name in named if not _SAYS_NOTHING.fullmatch(name)}
+
+
+def of_symptoms(query: str, symptoms: Iterable[str]) -> bool:
+    """Whether all that `query` reads says that something is wrong, and not what: what callers see, and metrics whose
+    whole name matches one of `symptoms`. Raises QueryError."""
+    patterns = re.compile("|".join([_CALLERS, *symptoms]))
+    return all(patterns.fullmatch(name) for name in _telling(read(query).metrics) - _MAY_HELP)
 
 
 def of_shares(query: str) -> bool:

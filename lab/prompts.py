@@ -70,7 +70,7 @@ def _held(
     documents: Mapping[str, str],
 ) -> dict[str, Any]:
     lines = [(name, line) for name in check.documents for line in documents[name].splitlines() if line.strip()]
-    fixed = {_squeezed(line): f"{name}: {line}" for name, line in lines}
+    fixed = {_squeezed(line): f"{name}: {line}" for name, line in sorted(lines, key=lambda one: -len(one[1]))}
     held, required, missing = 0, 0, None
     for row in answered:
         prompt = prompts.get(row.request_id, "")
@@ -78,6 +78,7 @@ def _held(
             required += 1
             if text in prompt:
                 held += 1
+                prompt = prompt.replace(text, "\n")  # else the rules that speak of a desk would do for the desk
             elif missing is None:
                 missing = f"{what[:80]} (request {row.request_id})"
     return {"share": held / required if required else None, "missing": missing}

@@ -5,6 +5,7 @@ engine that may run too few requests at once.
 """
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from recordings import a_recording
 from lab.diagnosis import Accepted, Diagnosis, DiagnosisResult, Recordings, Truth, grade
 from lab.promql import QueryError
 from lab.recording import RecordingError, save
+from lab.scenario import all_ids, find
 
 RUNS = {
     "broken": {"hits": 2, "ttft": 8.0, "running": 16, "waiting": 9, "before": 3_000, "start": 1.7e9},
@@ -170,10 +172,10 @@ def test_a_gauge_is_read_while_the_load_was_on(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("query", "part"),
     [
-        ("sum(vllm:num_requests_running > 2)", "decoy: no value"),
+        ("sum(vllm:num_requests_waiting > 0)", "healthy: no value"),
         ("sum(rate(vllm:num_preemptions_total[30s])) / sum(rate(vllm:num_preemptions_total[30s]))", "not a number"),
         ("vllm:num_requests_running / on () sum(rate(vllm:num_preemptions_total[30s]))", "infinite"),
-        ("vllm:num_requests_running - 20", "negative"),
+        ("sum(vllm:num_preemptions_total) - sum(vllm:num_requests_running)", "negative"),
         ("sum(rate(vllm:num_preemptions_total[30s]))", "no difference"),
         ("  ", "no query"),
     ],
@@ -201,3 +203,27 @@ def test_without_a_recording_there_is_no_grade(truth: Truth, tmp_path: Path) -> 
     lost = truth.recordings.model_copy(update={"decoy": tmp_path / "lost.gz"})
     with pytest.raises(RecordingError, match=r"lost\.gz"):
         graded(truth.model_copy(update={"recordings": lost}), HIT_SHARE)
+
+
+TELL_MORE = {
+    "decisions-come-late": {"Texts that the language model looked at per second"},
+    "worse-releases-pass": {"Time that a round takes"},
+}
+"""Of what a learner watches anyway, that which says what is wrong as well."""
+
+
+@pytest.mark.parametrize("name", all_ids())
+def test_what_the_pager_shows_is_no_evidence(name: str) -> None:
+    """Exploit: give a query of the scenario's own list back. The decoys do not show all of a symptom as strongly."""
+    scenario = find(name)
+    truth, shown = scenario.truth.diagnosis, {watch.title: watch.query for watch in scenario.public.watch}
+    evidence = set()
+    for title, query in (shown | {"what the drill waits for": scenario.public.wait_for.query}).items():
+        with suppress(QueryError):  # several values, or a metric that was not recorded
+            said = Diagnosis(component="caller", mechanism="none", query=query)
+            if grade(said, truth, scenario.folder / "hidden").query_points:
+                evidence.add(title)
+    assert evidence == TELL_MORE.get(name, set())
+    assert truth.query is not None
+    answer = Diagnosis(component="caller", mechanism="none", query=truth.query)
+    assert grade(answer, truth, scenario.folder / "hidden").query_points > 0

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.diagnosis import Truth, load_vocabulary
-from lab.evidence import MAX_CHARS, SMALLEST, compare, of_shares, refusals
+from lab.evidence import MAX_CHARS, SMALLEST, compare, of_shares, of_symptoms, refusals
 from stack.settings import ConfigError, parse
 
 STACK = {"vllm:num_requests_waiting", "vllm:prompt_tokens_total", "gateway_requests_total"}
@@ -39,7 +39,10 @@ def why(broken: float | None, healthy: float | None, decoy: float | None) -> str
         "sum(rate(vllm:prompt_tokens_total[1m])) or vector(0)",
         "sum by (instance) (vllm:num_requests_waiting)",
         "rate(process_cpu_seconds_total[30s]) / on (job) rate(vllm:prompt_tokens_total[30s])",
-        "count_over_time((vllm:num_requests_waiting > 4)[30s:1s])",
+        "count_over_time((vllm:num_requests_waiting > 0)[30s:1s])",
+        f"{GOOD} / (sum(rate(vllm:prompt_tokens_total[30s])) > 0)",
+        f"100 * (1 - {GOOD})",
+        "histogram_quantile(0.95, sum by (le) (rate(vllm:prompt_tokens_total[30s]))) - vllm:num_requests_waiting",
     ],
 )
 def test_queries_that_a_person_on_call_would_write_are_taken(query: str) -> None:
@@ -134,6 +137,40 @@ def test_a_window_longer_than_the_recordings_is_refused(window: str) -> None:
 def test_a_query_that_blows_a_small_difference_up_is_refused(query: str) -> None:
     """Exploit: two runs never measure quite the same; the 50th power of 3 % is a factor of 4."""
     assert refused(query) != ""
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        f"{GOOD} > bool 0.35",
+        f"({GOOD} > 0.35) or vector(0)",
+        f"({GOOD} < 2) * 0 + 1 or vector(0)",
+        f"({GOOD} > {GOOD}) or vector(0)",
+        f"({GOOD} > (0.35)) or vector(0)",
+        f"0.35 < {GOOD}",
+        f"clamp_min({GOOD} - 0.35, 0)",
+        f"{GOOD} - clamp_max({GOOD}, 0.35)",
+        f"{GOOD} - vector(0.35)",
+        f"{GOOD} + -0.35",
+        f"abs({GOOD} - 0x1)  - 350e-3",
+    ],
+)
+def test_a_query_that_draws_a_line_between_the_runs_is_refused(query: str) -> None:
+    """Exploit: the symptom less a number that lies between makes 1 and 0 of .33 and .17."""
+    assert "give the quantity itself" in refused(query)
+
+
+@pytest.mark.parametrize(("query", "symptoms", "only"), [
+    ("sum(rate(loadgen_requests_total[30s]))", (), True),
+    ("vllm:num_requests_waiting", (), False),
+    ("vllm:num_requests_waiting / up", ("vllm:num_requests_.*",), True),
+    ("vllm:num_requests_waiting", ("vllm:num_requests",), False),
+    (f"{GOOD} / sum(loadgen_requests_total)", (), False),
+])  # fmt: skip
+def test_what_callers_see_and_what_a_scenario_names_is_the_symptom(
+    query: str, symptoms: tuple[str, ...], only: bool
+) -> None:
+    assert of_symptoms(query, symptoms) is only
 
 
 def test_a_metric_that_was_not_recorded_is_refused_with_the_nearest_name() -> None:

@@ -94,6 +94,17 @@ def test_predictions_earn_by_how_near_they_are(run, scenario, factor, share):
     assert report.score(run, scenario)["predictions"] == pytest.approx(report.PREDICTION_POINTS * share)
 
 
+def test_what_is_read_off_the_mended_stack_is_no_prediction(run, scenario):
+    """Exploit: mend it, look, and "predict" what is there. What was said before counts."""
+    name, true = next(iter(scenario.truth.predictions.items()))
+    answer(run, scenario, predictions=(f"{name}={true * 0.5}",))
+    run.event("applied", services=["gateway"])
+    with pytest.raises(report.WrongAnswer, match="would be a measurement"):
+        answer(run, scenario, predictions=(f"{name}={true}",))
+    answer(run, scenario)
+    assert report.score(run, scenario)["predictions"] == pytest.approx(report.PREDICTION_POINTS * 0.5)
+
+
 @pytest.mark.parametrize("guess", ["nan", "inf", "-inf"])
 def test_a_prediction_that_is_no_number_earns_nothing(run, scenario, guess):
     """Exploit: NaN is neither near nor far, and a careless maximum makes points of it."""
