@@ -136,9 +136,10 @@ def diff(as_json: Json = False) -> None:
     """Show what the workspace changes against the configuration that runs."""
     run = last_drill()
     text = workspace.diff(run.applied, run.workspace, run.info.services)
+    left = drill.out_of_service(run) if control.alive(run) else []
     if as_json:
-        return emit({"diff": text})
-    console.print(views.colour_diff(text) if text else "The workspace is what runs.")
+        return emit({"diff": text, "out_of_service": left})
+    console.print(views.difference(text, left) if text or left else "The workspace is what runs.")
 
 
 @command
@@ -147,8 +148,9 @@ def apply(as_json: Json = False) -> None:
     with exclusive("apply a configuration"):
         run, _ = running()
         text = workspace.diff(run.applied, run.workspace, run.info.services)
-        if text and not as_json:
-            console.print(views.colour_diff(text))
+        left = drill.out_of_service(run)
+        if (text or left) and not as_json:
+            console.print(views.difference(text, left))
         with progress(as_json) as tell:
             changed = drill.apply(run, tell)
     if as_json:

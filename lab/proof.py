@@ -132,7 +132,7 @@ def _prove_one(
         serve(run, scenario, chosen, progress)
         begun = time.time()
         folder, result = check(
-            run, scenario, baseline, _prefixed(progress, chosen.name), watcher(chosen, scenario.public)
+            run, scenario, baseline, _prefixed(progress, chosen.name), watcher(chosen, scenario.public), chosen.stop
         )
         problems = shortfalls(chosen, result, scenario)
         attempts.append({"seconds": round(time.time() - begun, 1), "problems": problems} | result.as_dict())
@@ -148,15 +148,16 @@ def _prove_one(
 def serve(run: Run, scenario: Scenario, chosen: Control, progress: Progress) -> None:
     """Bring a control's configuration into service, on the state that the incident starts from; stop what it stops."""
     placed, old = workspace.placed(chosen.configs, run.ports), workspace.read(run.applied, run.info.services)
+    differing = workspace.changed_services(old, placed)
     for name in state.FOLDERS.keys() & set(run.info.services):
         control.stop(run, name)
     state.restore(run, scenario, progress)
     stopped = {p.name for p in control.processes(run) if p.state in ("STOPPED", "EXITED", "FATAL")} - {"load"}
-    unchanged = [name for name in run.info.services if name in stopped - set(workspace.changed_services(old, placed))]
+    unchanged = [name for name in run.info.services if name in stopped - set(differing)]
     for name in unchanged:
         control.start(run, name)
     drill.wait_ready(run, progress, unchanged)  # before others: an engine takes longer than a gateway waits for it
-    drill.put_in_service(run, placed, old, progress)
+    drill.put_in_service(run, differing, placed, old, progress)
     drill.wait_ready(run, progress)
     for name in chosen.stop:
         control.stop(run, name)

@@ -203,6 +203,8 @@ def _told(event: dict[str, Any]) -> str | None:
             return f"applied; restarted {', '.join(event['services'])}"
         case "apply_failed":
             return "a configuration could not be served; the one before was put back"
+        case "apply_interrupted":
+            return "an apply was interrupted"
         case "hint":
             return f"hint {event['number']}"
         case "diagnosis":
@@ -235,7 +237,7 @@ def _checks(run: Run) -> str:
 
 
 def _changes(run: Run) -> str:
-    diffs = [event["diff"] for event in run.events("apply")]
+    diffs = [event["diff"] for event in run.events("apply") if event["diff"]]
     if not diffs:
         return "## Changes\n\nNothing was changed.\n"
     return "## Changes\n\n" + "\n".join(f"```diff\n{diff}\n```\n" for diff in diffs)

@@ -15,7 +15,7 @@ from rich.panel import Panel
 from rich.syntax import Syntax
 from rich.table import Table
 
-from lab import proof, workspace
+from lab import drill, proof, workspace
 from lab.calibrate import Baseline
 from lab.diagnosis import load_vocabulary
 from lab.doctor import Finding
@@ -105,6 +105,7 @@ def state(run: Run, scenario: Scenario) -> dict[str, Any]:
         "recent": recent(run, scenario),
         "alerts": alerts(run),
         "pending_changes": bool(workspace.diff(run.applied, run.workspace, run.info.services)),
+        "out_of_service": drill.out_of_service(run),
         "workspace": str(run.workspace),
         "prometheus": run.prometheus_url,
         "gateway": run.gateway_url,
@@ -169,6 +170,8 @@ def status(state: dict[str, Any]) -> RenderableType:
     parts += [f"[red]{item['service']} {item['state']}[/] (pid {item['pid']})" for item in state["incidents"]]
     parts += [f"[red]alert {plain(item['alertname'])}[/] {plain(item.get('summary', ''))}" for item in state["alerts"]]
     parts += [symptom(state["recent"], state["objectives"]), ""]
+    if state["out_of_service"]:
+        parts.append(plain(drill.out_of_service_in_words(state["out_of_service"])))
     if state["pending_changes"]:
         parts.append("The workspace differs from what runs: [bold]lab diff[/], [bold]lab apply[/].")
     parts.append(f"The drill ends by itself in {state['seconds_left'] / 60:.0f} minutes; its folder stays.")
@@ -290,8 +293,11 @@ def metrics(rows: Sequence[dict[str, Any]], run: Run) -> RenderableType:
     return Group(*(parts if len(rows) > 1 else parts[:1]))
 
 
-def colour_diff(text: str) -> RenderableType:
-    return Syntax(text, "diff", background_color="default", word_wrap=False)
+def difference(diff: str, out_of_service: Sequence[str]) -> RenderableType:
+    """What `lab apply` is to bring into service, or to bring back."""
+    parts: list[RenderableType] = [Syntax(diff, "diff", background_color="default", word_wrap=False)] if diff else []
+    parts += [plain(drill.out_of_service_in_words(out_of_service))] if out_of_service else []
+    return Group(*parts)
 
 
 def grade(grade: Grade, folder: Path) -> RenderableType:

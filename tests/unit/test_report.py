@@ -136,6 +136,8 @@ def test_the_report_names_the_drill_and_tells_its_story_in_order(run, scenario):
     run.event("symptom", value=0.25, seconds=12.0)
     run.event("hint", number=1)
     run.event("apply", services=["llm"], diff="-  max_num_seqs: 1\n+  max_num_seqs: 16")
+    run.event("apply_interrupted", services=["llm"])
+    run.event("apply", services=["llm"], diff="")  # of the same, for a service that it had left stopped
     run.event("applied", services=["llm"])
     run.event("process", service="gateway", state="exited", pid=7, exit_status=-1)
     run.event("process", service="gateway", state="running", pid=8, exit_status=None)
@@ -148,10 +150,10 @@ def test_the_report_names_the_drill_and_tells_its_story_in_order(run, scenario):
     assert "run `20270115-080000-beef`, started 2027-01-15 08:00 UTC" in text
     told = [line.split(" | ", 1)[1].rstrip(" |") for line in section(text, "Timeline").splitlines()[4:] if line]
     assert [one.split(":")[0] for one in told] == [
-        "drill started", "the symptom shows (0.25)", "hint 1", "applied; restarted llm", "gateway exited",
-        "check 1", "diagnosis", "check 2", "stopped",
+        "drill started", "the symptom shows (0.25)", "hint 1", "an apply was interrupted", "applied; restarted llm",
+        "gateway exited", "check 1", "diagnosis", "check 2", "stopped",
     ]  # fmt: skip
-    assert "```diff\n-  max_num_seqs: 1\n+  max_num_seqs: 16\n```" in section(text, "Changes")
+    assert section(text, "Changes").strip() == "```diff\n-  max_num_seqs: 1\n+  max_num_seqs: 16\n```"
 
 
 def test_the_newest_check_is_shown_with_every_value(run, scenario):
