@@ -199,7 +199,10 @@ def diagnose(
     component: Annotated[str | None, typer.Option(help="where the fault sits")] = None,
     mechanism: Annotated[str | None, typer.Option(help="how it does harm")] = None,
     query: Annotated[str, typer.Option(help="PromQL that tells this incident from others")] = "",
-    predict: Annotated[list[str] | None, typer.Option(help="ID=VALUE, may be given several times")] = None,
+    predict: Annotated[
+        list[str] | None,
+        typer.Option(help="ID=VALUE of the mended system, before the first lab apply; may be given several times"),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Say what is wrong, with evidence. Without options: the words to choose from. The last answer counts."""

@@ -66,9 +66,10 @@ def controls(scenario: Scenario) -> Iterator[Control]:
 
 def prove(scenario: Scenario, progress: Progress, only: list[str] | None = None) -> dict[str, Any]:
     """Run the controls (those named in `only`, else all); the proof, which is stored when all of them ran."""
+    drill.refuse_second_run()  # before anything is told: the names of the controls are the solution of a drill
     every = {control_.name: control_ for control_ in controls(scenario)}
     if unknown := sorted(set(only or ()) - set(every)):
-        raise RunError(f"no control {', '.join(unknown)}: hidden/ of the scenario has them, and tells the solution")
+        raise RunError(f"no control {', '.join(unknown)}; the controls are: {', '.join(every)}")
     chosen = [control_ for name, control_ in every.items() if only is None or name in only]
     baseline = calibrate.undisturbed(scenario, progress)
     begun = time.time()

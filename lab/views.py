@@ -353,7 +353,7 @@ def vocabulary(scenario: Scenario) -> RenderableType:
     for name in public.diagnosis.mechanisms:
         table.add_row(f"  {name}", plain(words.mechanisms[name]))
     if public.predict:
-        table.add_row("[bold]--predict ID=VALUE[/]", "")
+        table.add_row("[bold]--predict ID=VALUE[/]", "before the first lab apply; afterwards it is a measurement")
         for item in public.predict:
             table.add_row(f"  {item.id}", plain(f"{item.ask} ({item.unit})"))
     notes = (
