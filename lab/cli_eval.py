@@ -12,10 +12,12 @@ from rich.table import Table
 from lab import doctor
 from lab.run import exclusive
 from lab.terminal import FAIL, PASS, USAGE, Json, console, emit, fail, guarded, progress
+from stack.evals.errors import NoBaseline
 from stack.evals.stack_client import JudgeEndpoint
 from stack.evals.suite import Mode, Named, load_suites
 
 if TYPE_CHECKING:
+    from lab.evaluation import Sizes
     from stack.evals.gate import Verdict
     from stack.evals.results import Results
 
@@ -161,30 +163,41 @@ def suites(as_json: Json = False) -> None:
 
     "sees from": so much worse a metric must really be to be blocked four times in five.
     """
-    from lab import evaluation
     from stack.evals import report
 
     doctor.require_setup()
-    found: list[Named] = load_suites()
-    sizes = {one.name: evaluation.sizes(one) for one in found}
+    found = [(one, *_sizes(one)) for one in load_suites()]
     if as_json:
         emit({"suites": [
-            {"suite": one.name, "hash": one.hash, "sizes": sizes[one.name], **one.suite.model_dump(by_alias=True)}
-            for one in found
+            {"suite": one.name, "hash": one.hash, "sizes": sizes, **one.suite.model_dump(by_alias=True)}
+            for one, sizes, _ in found
         ]})  # fmt: skip
         return
-    for one in found:
+    for one, sizes, problem in found:
+        console.print(f"[bold]{one.name}[/]  {one.suite.about}")
+        if problem:
+            console.print(f"  {problem}\n", style="yellow", markup=False)
+            continue
         table = Table(box=None, pad_edge=False, header_style="bold")
         table.add_column("metric")
         for mode in one.suite.examples:
             table.add_column(f"{mode}: examples", justify="right")
             table.add_column("sees from", justify="right")
-        for metric, by_mode in sizes[one.name].items():
+        for metric, by_mode in sizes.items():
             cells = ((f"{size['examples']:,}", report.number(size["sees_from"])) for size in by_mode.values())
             table.add_row(metric, *(cell for pair in cells for cell in pair))
-        console.print(f"[bold]{one.name}[/]  {one.suite.about}")
         console.print(table)
         console.print()
+
+
+def _sizes(suite: Named) -> "tuple[Sizes, str | None]":
+    """What its metrics see; none, and why, where it has no baseline yet."""
+    from lab import evaluation
+
+    try:
+        return evaluation.sizes(suite), None
+    except NoBaseline as problem:
+        return {}, str(problem)
 
 
 @app.command()

@@ -30,6 +30,8 @@ from stack.settings import ConfigError, read_yaml
 
 EVALUATIONS = RUNS / "evaluations"
 PLACES = Places(CACHE / "data", CACHE / "documents")
+Sizes = dict[str, dict[Mode, dict[str, float]]]
+"""By metric and size of a run: `examples`, and `sees_from`, the smallest loss that is blocked with 80 % power."""
 MODEL_FILES = {".onnx", ".safetensors", ".npz", ".json"}  # weights, tokenizers
 
 
@@ -225,10 +227,9 @@ def _verdict(suite: Named, results: Results, compared: baseline.Baseline) -> Ver
     return judge_suite(suite, manifest.mode, results.rows(suite.name), compared, confirmed)
 
 
-def sizes(suite: Named) -> dict[str, dict[Mode, dict[str, float]]]:
-    """By metric and size of a run: its examples, and the smallest loss that is blocked with 80 % power. Raises
-    NoBaseline."""
-    found: dict[str, dict[Mode, dict[str, float]]] = {}
+def sizes(suite: Named) -> Sizes:
+    """What the metrics of a suite see. Raises NoBaseline."""
+    found: Sizes = {}
     for mode in suite.suite.examples:
         slices = {example.id: example.slices for example in task_of(suite).examples(suite, mode, PLACES)}
         for metric, examples, sees_from in visible(suite, baseline.read(suite, mode), slices):

@@ -71,7 +71,7 @@ def cells(finding: Finding) -> list[str]:
         f"{_signed(interval.difference)} [{_signed(interval.low)}, {_signed(interval.high)}]",
         number(finding.tolerance),
         f"{finding.examples:,}",
-        "" if math.isnan(finding.smallest) else number(finding.smallest),
+        number(finding.smallest),
         finding.reason,
     ]
 
@@ -199,7 +199,9 @@ def write_all(folder: Path, manifest: Manifest, verdicts: Sequence[Verdict]) -> 
 
 
 def number(value: float) -> str:
-    """As in a table; "nothing" of an infinite loss, which is one that cannot be."""
+    """As in a table: nothing of NaN, "nothing" of an infinite loss, which is one that cannot be."""
+    if math.isnan(value):
+        return ""
     if math.isinf(value):
         return "nothing"
     return f"{value:.3f}" if abs(value) < 100 else f"{value:,.0f}"
