@@ -65,6 +65,7 @@ def check(
     prompts = prompt_figures(run.audit_file, public, plan, rows_so_far(folder), site)
     from lab.alarms import alarm_figures  # brings scikit-learn, a second and more, which only a check is to wait for
 
+    outdated = {*launch.outdated(run)}  # before and after the files are read, which takes its time
     alarms = alarm_figures(run, public, start, progress)
     config = workspace.effective(run.applied, run.info.services)
     measured = {
@@ -75,7 +76,7 @@ def check(
             "host": host.as_dict(),
             "anchors": anchors,
             "ended": _ended(run, start, end),
-            "changed": _changed(run, scenario, sorted({*absent, *launch.outdated(run)} - {*stopped})),
+            "changed": _changed(run, scenario, sorted({*absent, *outdated, *launch.outdated(run)} - {*stopped})),
         },
         "metrics": metric_figures(run, public, start, end),
         "prompts": prompts,

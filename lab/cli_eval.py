@@ -9,10 +9,10 @@ from urllib.parse import urlsplit
 import typer
 from rich.table import Table
 
-from lab import doctor
+from lab import doctor, views
 from lab.run import exclusive
-from lab.terminal import FAIL, PASS, USAGE, Json, console, emit, fail, guarded, progress
-from stack.evals.errors import NoBaseline
+from lab.terminal import FAIL, PASS, USAGE, Json, console, emit, errors, fail, guarded, progress
+from stack.evals.errors import NoBaseline, TrackingFailed
 from stack.evals.stack_client import JudgeEndpoint
 from stack.evals.suite import Mode, Named, load_suites
 
@@ -73,7 +73,8 @@ def run(
         doctor.require_setup()
         release = evaluation.release(suites, change or (), label)
         endpoint = _judge(judge, judge_model) if judge else None
-        results, verdicts = evaluation.evaluate(suites, mode, release, tell, judge=endpoint, track=track)
+        results, verdicts = evaluation.evaluate(suites, mode, release, tell, judge=endpoint)
+    _record(results, verdicts, track)
     _show(results, verdicts, as_json)
 
 
@@ -93,7 +94,8 @@ def baseline_(quick: Quick = False, suite: Suites = None, track: Track = None, a
     with exclusive("evaluate"), progress(as_json) as tell:
         doctor.require_setup()
         release = evaluation.release(suites, label=BASELINE)
-        results, _ = evaluation.evaluate(suites, mode, release, tell, against_baseline=False, track=track)
+        results, _ = evaluation.evaluate(suites, mode, release, tell, against_baseline=False)
+    _record(results, [], track)
     manifest = results.manifest()
     for one in suites:
         rows = results.rows(one.name)
@@ -227,6 +229,16 @@ def faults(
 
 def _mode(quick: bool) -> Mode:
     return "quick" if quick else "full"
+
+
+def _record(results: "Results", verdicts: "list[Verdict]", url: str | None) -> None:
+    """In MLflow; beside it a verdict stands, so no more than a warning comes of a failure."""
+    from lab import evaluation
+
+    try:
+        evaluation.record(results, verdicts, url)
+    except TrackingFailed as problem:
+        errors.print(f"[yellow]warning:[/] {views.plain(str(problem))}")
 
 
 def _judge(url: str, model: str) -> JudgeEndpoint:

@@ -18,7 +18,20 @@ NO_CODE = {"evals/faults", "evals/suites"}
 SUFFIXES = {".py", ".yaml", ".yml", ".json", ".lock", ".npz", ".safetensors", ".onnx"}
 
 
-GRADERS = ("alarms", "check", "grade", "measure", "prompts", "quality")
+GRADERS = (
+    "alarms",
+    "anchor",
+    "calibrate",
+    "check",
+    "grade",
+    "host",
+    "measure",
+    "prometheus",
+    "prompts",
+    "quality",
+    "scenario",
+    "traffic",
+)
 """Modules of the lab that decide a verdict."""
 
 

@@ -1,14 +1,15 @@
 """Grades what a learner says is wrong: a component, a mechanism, and a PromQL query as evidence."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from lab.evidence import RUNS, compare, of_shares, of_symptoms, refusals
+from lab.evidence import RUNS, compare, grows_alike, is_share, of_shares, of_symptoms, refusals
 from lab.paths import SCENARIOS
 from lab.prometheus import Sample
 from lab.promql import QueryError, read
@@ -19,7 +20,12 @@ from stack.settings import Settings, load, nearest
 
 EXPLANATION_POINTS, QUERY_POINTS = 2 / 3, 1 / 3
 MOMENTS = 5
-SYMPTOM = "The query reads the symptom only: it tells that something is wrong, and other causes make it so as well."
+TIMES = 1.5
+SYMPTOM = "The query gives the symptom: it tells that something is wrong, and other causes make it so as well."
+LINE = (
+    "it sets a quantity against a number, which makes all or nothing of any difference: give the quantity itself (of a "
+    "share of 1, what is left to 1 is looked at as well)"
+)
 
 
 class Vocabulary(Settings):
@@ -143,6 +149,8 @@ def _evidence(query: str, truth: Truth, folder: Path) -> tuple[bool, dict[str, f
     if of_symptoms(query, truth.symptoms):
         return False, values, [SYMPTOM]
     comparison = compare(values, truth.separation, of_shares(query))
+    if comparison.separates and read(query).constants and not _is_quantity(query, values, recordings):
+        raise QueryError(LINE)
     return comparison.separates, values, [comparison.sentence]
 
 
@@ -154,6 +162,26 @@ def _values(query: str, recordings: Mapping[str, Recording]) -> dict[str, float 
             run: middle([_only(run, replay.query(run, query, before)) for before in _moments(recording)])
             for run, recording in recordings.items()
         }
+
+
+def _is_quantity(query: str, values: Mapping[str, float | None], recordings: Mapping[str, Recording]) -> bool:
+    """Whether the query gives what it reads, and sets it against no number. Of shares of 1 it may give the rest."""
+    grown = {run: _changed(one, lambda _, value: TIMES * value) for run, one in recordings.items()}
+    of_rests = {run: _changed(one, _rest_grown) for run, one in recordings.items()}
+    return any(grows_alike(values, _values(query, other), TIMES) for other in (grown, of_rests))
+
+
+def _rest_grown(metric: str, value: float) -> float:
+    return 1 - TIMES * (1 - value) if is_share(metric) else TIMES * value
+
+
+def _changed(recording: Recording, change: Callable[[str, float], float]) -> Recording:
+    """The same with other values: `change` gets the name of a metric and a value of it."""
+    changed = [
+        (labels, tuple((when, change(labels["__name__"], value)) for when, value in points))
+        for labels, points in recording.series
+    ]
+    return replace(recording, series=tuple(changed))
 
 
 def _moments(recording: Recording) -> list[int]:

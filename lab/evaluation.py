@@ -20,7 +20,7 @@ from lab.run import Ports, new_id
 from lab.scenario import SERVICES
 from stack.evals import baseline, report
 from stack.evals import run as suites_run
-from stack.evals.errors import NotComparable, ResultsError, TrackingFailed
+from stack.evals.errors import NoBaseline, NotComparable, ResultsError
 from stack.evals.gate import Verdict, judge_suite, visible
 from stack.evals.results import MANIFEST, Identity, Manifest, Results
 from stack.evals.stack_client import Addresses, JudgeEndpoint, Places
@@ -157,9 +157,9 @@ def _paths(config: Any) -> Iterator[Path]:
 
 def evaluate(
     suites: Sequence[Named], mode: Mode, of: Release, progress: Progress, *, against_baseline: bool = True,
-    judge: JudgeEndpoint | None = None, track: str | None = None,
+    judge: JudgeEndpoint | None = None,
 ) -> tuple[Results, list[Verdict]]:  # fmt: skip
-    """Run `suites` against the release, compare, and record it in MLflow; a run that was cut off goes on.
+    """Run `suites` against the release and compare; a run that was cut off goes on.
 
     Without `against_baseline` nothing is compared: the run becomes the baseline. Raises ConfigError, RunError,
     NoBaseline, ResultsError, RetrievalError.
@@ -188,22 +188,19 @@ def evaluate(
         report.write_all(results.folder, results.manifest(), verdicts)
     if not any(one.problem for one in verdicts):  # else it goes on, once what was in the way is mended
         results.finish()
-        _record(results, verdicts, track, progress)
     return results, verdicts
 
 
-def _record(results: Results, verdicts: Sequence[Verdict], track: str | None, progress: Progress) -> None:
-    """In MLflow: at the URL `track`, by default in a file, or not where it is "off". A verdict stands without it."""
+def record(results: Results, verdicts: Sequence[Verdict], url: str | None) -> None:
+    """Keep a run in MLflow: at `url`, by default in a file, nowhere where it is "off". Raises TrackingFailed, and the
+    verdict stands without it."""
     from stack.evals import tracking
 
-    if track == "off":
+    if url == "off":
         return
     store = EVALUATIONS / "mlflow"
     store.mkdir(parents=True, exist_ok=True)
-    try:
-        tracking.record(results, verdicts, track or f"sqlite:///{store / 'mlflow.sqlite'}", store / "artifacts")
-    except TrackingFailed as problem:
-        progress(f"warning: {problem}")
+    tracking.record(results, verdicts, url or f"sqlite:///{store / 'mlflow.sqlite'}", store / "artifacts")
 
 
 def verdict(suite: Named, results: Results, compared: baseline.Baseline) -> Verdict:
@@ -232,7 +229,10 @@ def sizes(suite: Named) -> Sizes:
     found: Sizes = {}
     for mode in suite.suite.examples:
         slices = {example.id: example.slices for example in task_of(suite).examples(suite, mode, PLACES)}
-        for metric, examples, sees_from in visible(suite, baseline.read(suite, mode), slices):
+        compared = baseline.read(suite, mode)
+        if slices.keys() != compared.examples(mode):
+            raise NoBaseline(f"{suite.name}: its baseline is of other examples; `lab eval baseline` makes it")
+        for metric, examples, sees_from in visible(suite, compared, slices):
             found.setdefault(metric, {})[mode] = {"examples": examples, "sees_from": sees_from}
     return found
 

@@ -34,8 +34,8 @@ _FUNCTIONS = _OVER_TIME | _AGGREGATIONS | {
     *("abs", "absent", "clamp_max", "clamp_min", "histogram_quantile", "scalar", "vector"),
 }  # fmt: skip
 _BLOW_UP = frozenset(["^", "%", "atan2"])
-_UNITS = frozenset([0.0, 1.0, 100.0, 1000.0])  # what may stand beside a subtraction: 1 - share, percent, ms
-_CALLERS = "loadgen_.*"  # what callers see is the symptom in any scenario
+_CALLERS = "loadgen[_:].*"  # what callers see is the symptom in any scenario
+_WHOLE = 0.02  # from a whole power: guards such as clamp_min(x, 0.001) move a little
 _POINT_ELSEWHERE = frozenset(["offset", "@"])
 
 
@@ -74,8 +74,6 @@ def refusals(query: str, recorded: frozenset[str], seconds: float) -> list[str]:
             "a comparison makes all or nothing of any difference: compare with 0 only, to guard a division, and give "
             "the quantity itself"
         )
-    if "-" in used.operators and not _UNITS.issuperset(used.constants):
-        found.append("a number that is taken away blows small differences up: give the quantity itself")
     if len(used.selectors) > MAX_SELECTORS:
         found.append(f"more than {MAX_SELECTORS} selections of series: evidence is simpler than that")
     if any(window > seconds for window in used.windows):
@@ -102,16 +100,38 @@ def _telling(named: frozenset[str]) -> set[str]:
 
 
 def of_symptoms(query: str, symptoms: Iterable[str]) -> bool:
-    """Whether all that `query` reads says that something is wrong, and not what: what callers see, and metrics whose
-    whole name matches one of `symptoms`. Raises QueryError."""
+    """Whether `query` gives what says that something is wrong, and not what: what callers see, and metrics whose whole
+    name matches one of `symptoms`. Another quantity may be divided by them. Raises QueryError."""
     patterns = re.compile("|".join([_CALLERS, *symptoms]))
-    return all(patterns.fullmatch(name) for name in _telling(read(query).metrics) - _MAY_HELP)
+    given = {one.metric for one in read(query).selectors if one.metric and not one.divides}
+    return any(patterns.fullmatch(name) for name in given)
+
+
+def grows_alike(values: Mapping[str, float | None], grown: Mapping[str, float | None], times: float) -> bool:
+    """Whether a query gives a quantity: `grown` are its values where all that it reads is `times` as much.
+
+    In every run a quantity is then `times` as much as well, a product of two the square as much, a quotient the same.
+    What sets one against a number of the query's own, as x - 0.35, is not: it makes any difference of a small one.
+    """
+    pairs = [(values[run] or 0.0, grown[run] or 0.0) for run in values]
+    powers = [_power(before, after, times) for before, after in pairs if before or after]
+    whole = range(-MAX_SELECTORS, MAX_SELECTORS + 1)
+    return any(all(abs(power - one) < _WHOLE for power in powers) for one in whole)
+
+
+def _power(before: float, after: float, times: float) -> float:
+    return math.log(after / before, times) if before > 0 and after > 0 else math.nan
+
+
+def is_share(metric: str) -> bool:
+    """Whether it is a share of 1, by Prometheus's naming rules."""
+    return metric.endswith("_ratio")
 
 
 def of_shares(query: str) -> bool:
-    """Whether all that `query` reads are shares of 1, x_ratio by Prometheus's naming rules. Raises QueryError."""
+    """Whether all that `query` reads are shares of 1. Raises QueryError."""
     telling = _telling(read(query).metrics)
-    return bool(telling) and all(name.endswith("_ratio") for name in telling)
+    return bool(telling) and all(map(is_share, telling))
 
 
 def compare(values: Mapping[str, float | None], factor: float, shares: bool = False) -> Comparison:

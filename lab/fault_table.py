@@ -19,6 +19,7 @@ from lab.drill import Progress
 from lab.paths import ROOT
 from lab.run import RunError
 from stack.evals import baseline
+from stack.evals.errors import NoBaseline, TrackingFailed
 from stack.evals.gate import Verdict
 from stack.evals.report import outcome_of, shortened
 from stack.evals.suite import Mode, Named, load_suites
@@ -112,7 +113,11 @@ def stale(found: Iterable[Caught], mode: Mode) -> list[str]:
         change = faults[one.fault].change if one.fault in faults else {}
         asked = able_to_see(change, suites)
         release = evaluation.release(asked, label=one.fault, patches=[change])
-        if _identity(release, asked, mode) != one.identity:
+        try:
+            same = _identity(release, asked, mode) == one.identity
+        except NoBaseline:
+            same = False
+        if not same:
             names.append(one.fault)
     return names
 
@@ -135,11 +140,15 @@ def _one(
 ) -> Caught:  # fmt: skip
     begun = time.monotonic()
     try:
-        _, verdicts = evaluation.evaluate(suites, mode, release, progress, track=track)
+        results, verdicts = evaluation.evaluate(suites, mode, release, progress)
     except RunError as problem:
         progress(f"fault {of.name} does not start: {problem}")
         return Caught(of.name, of.title, of.expected, "does not start", {}, time.monotonic() - begun, identity)
     seconds = round(time.monotonic() - begun, 1)
+    try:
+        evaluation.record(results, verdicts, track)
+    except TrackingFailed as problem:
+        progress(f"warning: {problem}")
     return Caught(of.name, of.title, of.expected, outcome_of(verdicts), _blocking(verdicts), seconds, identity)
 
 

@@ -6,7 +6,7 @@ Only the words of the language are told apart here; whether they make a valid ex
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 MAX_CHARS = 10_000
 
@@ -16,6 +16,7 @@ _STRING = r""" "(?:\\.|[^"\\\n])*" | '(?:\\.|[^'\\\n])*' | `[^`]*` """
 _NAME = r"[A-Za-z_:][A-Za-z0-9_:]*"
 _DURATION = r"(?:[0-9]+(?:ms|[smhdwy]))+"
 _AGGREGATION = "sum|min|max|avg|group|stddev|stdvar|count_values|count|bottomk|topk|quantile|limitk|limit_ratio"
+_NO_OPERATION = frozenset(["bool", "offset", "@", "group_left", "group_right"])
 _COMPARISONS = frozenset(["==", "!=", ">", "<", ">=", "<="])
 _TAKES_A_NUMBER = frozenset(["histogram_quantile", "quantile", "quantile_over_time", "topk", "bottomk"])
 _TOKEN = re.compile(
@@ -51,6 +52,8 @@ class Selector:
 
     metric: str | None
     labels: frozenset[str] = frozenset()
+    divides: bool = False
+    """Whether something else is divided by it."""
 
 
 @dataclass(frozen=True)
@@ -89,16 +92,23 @@ def read(expression: str) -> Expression:
     constants: list[float] = []
     limits: list[float] = []
     before, last = ("", ""), ("", "")  # the tokens before, label lists left out
+    divisors = [False]  # by depth of brackets: whether what stands there divides
     for kind, text in _tokens(expression):
         if kind == "range":
             windows.append(_window_seconds(text))
         elif kind == "braces":
             name = selectors.pop().metric if last[0] == "metric" else None
-            selectors.append(_selector(name, text[1:-1]))
+            selectors.append(replace(_selector(name, text[1:-1]), divides=divisors[-1]))
         elif kind == "metric":
-            selectors.append(Selector(text))
+            selectors.append(Selector(text, divides=divisors[-1]))
         elif kind in used:
             used[kind].add(text if kind == "function" else text.lower())
+        if text == "(":
+            divisors.append(divisors[-1])
+        elif text == ")":
+            divisors = divisors[:-1] or [False]
+        elif text == "," or (kind == "operator" and text.lower() not in _NO_OPERATION):
+            divisors[-1] = text == "/" or (len(divisors) > 1 and divisors[-2])
         if kind == "number" and not (last[1] == "(" and before[1].lower() in _TAKES_A_NUMBER):
             constants.append(_number(text))
         if last[1] in _COMPARISONS and text != "bool":

@@ -34,7 +34,7 @@ def diagnose(
     if any(run.events("debrief")):
         raise RunError("the debrief of this drill was read already: start a new one to be graded on a diagnosis")
     numbers = parse_predictions(scenario, predictions)
-    if numbers and any(run.events("applied")):
+    if numbers and _changed(run):
         raise WrongAnswer(
             "--predict: a change is in service since, so this would be a measurement: leave it out. What was predicted "
             "before counts, and nothing is deducted"
@@ -60,6 +60,17 @@ def diagnose(
         "deducted": ATTEMPT_COST * earlier,
         "next_costs": ATTEMPT_COST,
     }
+
+
+def _changed(run: Run) -> bool:
+    """Whether a change is in service, or was for a while."""
+    changed = False
+    for event in run.events():
+        if event["kind"] == "apply" and event["diff"]:
+            changed = True
+        elif event["kind"] == "apply_failed":  # the one before was put back
+            changed = False
+    return changed
 
 
 def _require_words(scenario: Scenario, component: str, mechanism: str) -> None:

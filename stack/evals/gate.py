@@ -124,7 +124,8 @@ def judge_suite(
 def visible(suite: Named, baseline: Baseline, slices: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, int, float]]:
     """Each metric with the number of its examples and the smallest loss that is blocked with 80 % power. `slices`: of
     the examples of a run, by name."""
-    for name, metric in suite.suite.metrics.items():
+    yield COVERAGE, len(slices), smallest_effect(np.ones(len(slices)), COVERAGE_TOLERANCE)
+    for name, metric in {"at once": REFUSED_NOW, **suite.suite.metrics}.items():
         for named, part in _parts(suite, name, metric):
             scores = [baseline.scores[example] for example, its in slices.items() if part <= set(its)]
             before = np.array([one[metric.score] for one in scores if metric.score in one])

@@ -205,6 +205,22 @@ def test_without_a_recording_there_is_no_grade(truth: Truth, tmp_path: Path) -> 
         graded(truth.model_copy(update={"recordings": lost}), HIT_SHARE)
 
 
+@pytest.mark.parametrize(
+    "query",
+    [
+        "clamp_min(vllm:num_requests_running - 10, 0)",
+        "vllm:num_requests_running - clamp_max(vllm:num_requests_running, 10)",
+        "clamp_min(sum(vllm:num_requests_running) - (1+1) / (1/4), 0)",
+        "vllm:num_requests_running - 0.9 * (vllm:generation_tokens_total / vllm:generation_tokens_total)",
+        "stddev(sum by (job) (vllm:num_requests_running) or vector(2.5))",
+    ],
+)
+def test_a_line_between_the_runs_is_no_evidence(truth: Truth, query: str) -> None:
+    """Exploit: a quantity less a number that lies between makes something and nothing of any difference."""
+    with pytest.raises(QueryError, match="give the quantity itself"):
+        graded(truth, query)
+
+
 TELL_MORE = {
     "decisions-come-late": {"Texts that the language model looked at per second"},
     "worse-releases-pass": {"Time that a round takes"},

@@ -98,7 +98,11 @@ def test_what_is_read_off_the_mended_stack_is_no_prediction(run, scenario):
     """Exploit: mend it, look, and "predict" what is there. What was said before counts."""
     name, true = next(iter(scenario.truth.predictions.items()))
     answer(run, scenario, predictions=(f"{name}={true * 0.5}",))
-    run.event("applied", services=["gateway"])
+    run.event("apply", services=["gateway"], diff="-x: 1\n+x: a\n")
+    run.event("apply_failed", services=["gateway"], problem="not a number")
+    run.event("apply", services=["moderation"], diff="")  # it had ended, and was started again
+    answer(run, scenario, predictions=(f"{name}={true * 0.5}",))
+    run.event("apply", services=["gateway"], diff="-x: 1\n+x: 2\n")  # interrupted or not: it may be looked at
     with pytest.raises(report.WrongAnswer, match="would be a measurement"):
         answer(run, scenario, predictions=(f"{name}={true}",))
     answer(run, scenario)
