@@ -72,8 +72,8 @@ class Truth(Settings):
     """a query that tells the recordings apart, shown in the debrief"""
     recordings: Recordings
     symptoms: tuple[str, ...] = ()
-    """patterns of metrics that tell that something is wrong and not what, however far the decoy is from the broken run;
-    what callers see always does"""
+    """patterns of further metrics that tell that something is wrong and not what, however far the decoy is from the
+    broken run; latencies, queues and throughput of gateway and engine always do"""
     separation: float = Field(2.0, ge=1.5)
     """how many times the broken value must be the others, or the others it"""
 
@@ -146,11 +146,11 @@ def _evidence(query: str, truth: Truth, folder: Path) -> tuple[bool, dict[str, f
     if refused := refusals(query, recordings["broken"].metrics, seconds):
         raise QueryError("; ".join(refused))
     values = _values(query, recordings)
-    if of_symptoms(query, truth.symptoms):
-        return False, values, [SYMPTOM]
     comparison = compare(values, truth.separation, of_shares(query))
     if comparison.separates and read(query).constants and not _is_quantity(query, values, recordings):
         raise QueryError(LINE)
+    if comparison.separates and of_symptoms(query, truth.symptoms):
+        return False, values, [SYMPTOM]
     return comparison.separates, values, [comparison.sentence]
 
 
@@ -159,7 +159,7 @@ def _values(query: str, recordings: Mapping[str, Recording]) -> dict[str, float 
     back at 0 when the recording ends. Raises QueryError, also where there is more than one value at a time."""
     with Replay(recordings, metrics=read(query).metrics) as replay:
         return {
-            run: middle([_only(run, replay.query(run, query, before)) for before in _moments(recording)])
+            run: middle([_only(run, replay.query(run, query, before)) for before in moments(recording)])
             for run, recording in recordings.items()
         }
 
@@ -184,7 +184,7 @@ def _changed(recording: Recording, change: Callable[[str, float], float]) -> Rec
     return replace(recording, series=tuple(changed))
 
 
-def _moments(recording: Recording) -> list[int]:
+def moments(recording: Recording) -> list[int]:
     """MOMENTS in the second half of the loaded part, in milliseconds before the recording's end."""
     first, last = loaded_ms(recording)
     return [round(last + (first - last) * i / (2 * MOMENTS)) for i in range(MOMENTS)]

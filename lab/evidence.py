@@ -34,7 +34,18 @@ _FUNCTIONS = _OVER_TIME | _AGGREGATIONS | {
     *("abs", "absent", "clamp_max", "clamp_min", "histogram_quantile", "scalar", "vector"),
 }  # fmt: skip
 _BLOW_UP = frozenset(["^", "%", "atan2"])
-_CALLERS = "loadgen[_:].*"  # what callers see is the symptom in any scenario
+
+# What callers see, and what any gateway or engine shows that has too much to do or too little.
+_SYMPTOMS = (
+    "loadgen[_:].*|gateway:.*|http_.*",
+    "gateway_(request_duration|upstream_duration|overhead|time_to_first_token)_seconds_.*",
+    "gateway_(requests|tokens)_total|gateway_(tenant_)?in_flight.*",
+    "(vllm:num_|llm:)requests_.*|(vllm|llm):kv_cache_usage.*|(vllm:num_|llm:)preemptions.*",
+    "vllm:(time_to_first_token|e2e_request_latency|inter_token_latency)_seconds_.*|llm:time_.*",
+    "vllm:request_(queue_time|inference_time|decode_time|time_per_output_token)_seconds_.*",
+    "vllm:(prompt_tokens|generation_tokens|request_success|iteration_tokens_total_count)(_total)?",
+    "vllm:request_(.*_count|(prompt|generation|max_num_generation)_tokens_.*|params_.*|num_preemptions_.*)",
+)
 _WHOLE = 0.02  # from a whole power: guards such as clamp_min(x, 0.001) move a little
 _POINT_ELSEWHERE = frozenset(["offset", "@"])
 
@@ -100,9 +111,12 @@ def _telling(named: frozenset[str]) -> set[str]:
 
 
 def of_symptoms(query: str, symptoms: Iterable[str]) -> bool:
-    """Whether `query` gives what says that something is wrong, and not what: what callers see, and metrics whose whole
-    name matches one of `symptoms`. Another quantity may be divided by them. Raises QueryError."""
-    patterns = re.compile("|".join([_CALLERS, *symptoms]))
+    """Whether `query` gives what says that something is wrong, and not what: latencies, queues, throughput, what
+    callers see, and metrics whose whole name matches one of `symptoms`. Another quantity may be divided by them.
+
+    Raises QueryError.
+    """
+    patterns = re.compile("|".join([*_SYMPTOMS, *symptoms]))
     given = {one.metric for one in read(query).selectors if one.metric and not one.divides}
     return any(patterns.fullmatch(name) for name in given)
 

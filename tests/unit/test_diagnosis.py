@@ -155,17 +155,22 @@ def test_a_comparison_that_draws_a_line_between_the_runs_is_refused(query: str) 
     assert "give the quantity itself" in refused(query)
 
 
+CAUSE = "sum(rate(vllm:prefix_cache_hits_total[30s]))"
+
+
 @pytest.mark.parametrize(("query", "symptoms", "only"), [
     ("sum(rate(loadgen_requests_total[30s]))", (), True),
     ("loadgen:within_1s:ratio30s", (), True),
-    ("vllm:num_requests_waiting", (), False),
-    ("vllm:num_requests_waiting / up", ("vllm:num_requests_.*",), True),
-    ("vllm:num_requests_waiting", ("vllm:num_requests",), False),
-    (f"sum(vllm:num_requests_waiting) + 0 * {GOOD}", ("vllm:num_requests_.*",), True),
-    (f"vllm:num_requests_waiting and on () {GOOD}", ("vllm:num_requests_.*",), True),
-    (f"{GOOD} / sum(loadgen_requests_total)", (), False),
-    (f"{GOOD} / (sum(rate(loadgen_requests_total[30s])) > 0)", (), False),
-    (f"{GOOD} / 2 * sum(loadgen_requests_total)", (), True),
+    ("vllm:num_requests_waiting / up", (), True),
+    ("sum(rate(vllm:request_params_n_count[30s]))", (), True),
+    ("drift_limit", (), False),
+    ("drift_limit", ("drift_.*",), True),
+    ("drift_limit", ("drift",), False),
+    (f"sum(vllm:num_requests_waiting) + 0 * {CAUSE}", (), True),
+    (f"vllm:num_requests_waiting and on () {CAUSE}", (), True),
+    (f"{CAUSE} / sum(loadgen_requests_total)", (), False),
+    (f"{CAUSE} / (sum(rate(loadgen_requests_total[30s])) > 0)", (), False),
+    (f"{CAUSE} / 2 * sum(loadgen_requests_total)", (), True),
 ])  # fmt: skip
 def test_what_callers_see_and_what_a_scenario_names_is_the_symptom_but_as_a_divisor(
     query: str, symptoms: tuple[str, ...], only: bool
