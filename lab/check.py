@@ -3,20 +3,20 @@
 import json
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from lab import state, workspace
 from lab.anchor import measure as measure_anchor
 from lab.calibrate import Baseline
 from lab.code import code_digest
-from lab.drill import Progress, plan_for, rate, wait_ready
+from lab.drill import Progress, out_of_service_in_words, plan_for, rate, wait_ready
 from lab.grade import Grade, grade, same_speed
 from lab.host import HostMeter, use_over
 from lab.measure import metric_figures, wait_scraped
 from lab.prompts import clear, prompt_figures
 from lab.run import Run
-from lab.runtime import control
+from lab.runtime import control, launch
 from lab.scenario import Loads, Scenario
 from lab.traffic import Watcher, rows_so_far, send, to_the_end
 from loadtests.plan import Plan
@@ -32,11 +32,12 @@ def check(
     baseline: Baseline,
     progress: Progress,
     watch: Watcher = to_the_end,
+    stopped: Collection[str] = (),
 ) -> tuple[Path, Grade]:
     """Send the grading load and grade it; the folder of the evidence and the grade.
 
     `watch` may end the load early (see `lab.traffic.send`); each load of a run draws other requests than the last one,
-    whose prompts the engine still has in its prefix cache.
+    whose prompts the engine still has in its prefix cache. All services but `stopped` have to run.
     """
     public = scenario.public
     folder = run.new_check()
@@ -48,6 +49,7 @@ def check(
     _warm_up(run, public.load, plan.header.rate, progress)
     _restart_fresh(run, public.fresh, progress)
     _wait_idle(run, progress)
+    absent = set(run.info.services) - control.running(run)
     clear(run.audit_file)
     anchors = {"calibrated": baseline.anchor, "before": _anchor_before(baseline, progress)}
     progress(f"sending {plan.header.requests} requests in {plan.header.seconds:g} s")
@@ -63,6 +65,9 @@ def check(
     prompts = prompt_figures(run.audit_file, public, plan, rows_so_far(folder), site)
     from lab.alarms import alarm_figures  # brings scikit-learn, a second and more, which only a check is to wait for
 
+    outdated = {*launch.outdated(run)}  # before and after the files are read, which takes its time
+    alarms = alarm_figures(run, public, start, progress)
+    config = workspace.effective(run.applied, run.info.services)
     measured = {
         "schema_version": 1,
         "scenario": scenario.id,
@@ -71,12 +76,12 @@ def check(
             "host": host.as_dict(),
             "anchors": anchors,
             "ended": _ended(run, start, end),
-            "changed": _changed(run, scenario),
+            "changed": _changed(run, scenario, sorted({*absent, *outdated, *launch.outdated(run)} - {*stopped})),
         },
         "metrics": metric_figures(run, public, start, end),
         "prompts": prompts,
-        "alarms": alarm_figures(run, public, start, progress),
-        "config": workspace.effective(run.applied, run.info.services),
+        "alarms": alarms,
+        "config": config,
         "healthy": baseline.as_dict(),
     }
     (folder / "measurements.json").write_text(json.dumps(measured, indent=1) + "\n")
@@ -115,12 +120,14 @@ def _telling(watch: Watcher, progress: Progress) -> Watcher:
 
 def _restart_fresh(run: Run, names: Iterable[str], progress: Progress) -> None:
     """Start those of `names` anew that run, without what they have gathered; what was stopped stays so."""
-    running = {process.name for process in control.processes(run) if process.state == "RUNNING"}
+    running = control.running(run)
     restarted = [name for name in names if name in running]
     for name in restarted:
-        control.stop(run, name)
-        state.forget(run, name)
-        control.start(run, name)
+        try:
+            control.stop(run, name)
+            state.forget(run, name)
+        finally:
+            control.start(run, name)
     wait_ready(run, progress, restarted)
 
 
@@ -148,9 +155,11 @@ def _ended(run: Run, start: float, end: float) -> list[str]:
     )
 
 
-def _changed(run: Run, scenario: Scenario) -> str | None:
+def _changed(run: Run, scenario: Scenario, out_of_service: list[str]) -> str | None:
     if scenario.digest != run.info.digest:
         return "the scenario's files were changed since this drill was started: `lab stop` and start it again"
     if code_digest(scenario.public.services) != run.info.code:
         return "the code of the stack was changed since this drill was started: `lab stop` and start it again"
+    if out_of_service:
+        return out_of_service_in_words(out_of_service)
     return None

@@ -136,9 +136,10 @@ def diff(as_json: Json = False) -> None:
     """Show what the workspace changes against the configuration that runs."""
     run = last_drill()
     text = workspace.diff(run.applied, run.workspace, run.info.services)
+    left = drill.out_of_service(run) if control.alive(run) else []
     if as_json:
-        return emit({"diff": text})
-    console.print(views.colour_diff(text) if text else "The workspace is what runs.")
+        return emit({"diff": text, "out_of_service": left})
+    console.print(views.difference(text, left) if text or left else "The workspace is what runs.")
 
 
 @command
@@ -147,8 +148,9 @@ def apply(as_json: Json = False) -> None:
     with exclusive("apply a configuration"):
         run, _ = running()
         text = workspace.diff(run.applied, run.workspace, run.info.services)
-        if text and not as_json:
-            console.print(views.colour_diff(text))
+        left = drill.out_of_service(run)
+        if (text or left) and not as_json:
+            console.print(views.difference(text, left))
         with progress(as_json) as tell:
             changed = drill.apply(run, tell)
     if as_json:
@@ -197,7 +199,10 @@ def diagnose(
     component: Annotated[str | None, typer.Option(help="where the fault sits")] = None,
     mechanism: Annotated[str | None, typer.Option(help="how it does harm")] = None,
     query: Annotated[str, typer.Option(help="PromQL that tells this incident from others")] = "",
-    predict: Annotated[list[str] | None, typer.Option(help="ID=VALUE, may be given several times")] = None,
+    predict: Annotated[
+        list[str] | None,
+        typer.Option(help="ID=VALUE of the mended system, before the first lab apply; may be given several times"),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Say what is wrong, with evidence. Without options: the words to choose from. The last answer counts."""

@@ -4,18 +4,20 @@ import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
 
 import typer
 from rich.table import Table
 
-from lab import doctor
+from lab import doctor, views
 from lab.run import exclusive
-from lab.terminal import FAIL, PASS, USAGE, Json, console, emit, fail, guarded, progress
-from stack.evals.errors import TrackingFailed
+from lab.terminal import FAIL, PASS, USAGE, Json, console, emit, errors, fail, guarded, progress
+from stack.evals.errors import NoBaseline, TrackingFailed
 from stack.evals.stack_client import JudgeEndpoint
 from stack.evals.suite import Mode, Named, load_suites
 
 if TYPE_CHECKING:
+    from lab.evaluation import Sizes
     from stack.evals.gate import Verdict
     from stack.evals.results import Results
 
@@ -70,18 +72,15 @@ def run(
     with exclusive("evaluate"), progress(as_json) as tell:
         doctor.require_setup()
         release = evaluation.release(suites, change or (), label)
-        endpoint = JudgeEndpoint(judge, judge_model, os.environ.get("EVAL_JUDGE_KEY")) if judge else None
+        endpoint = _judge(judge, judge_model) if judge else None
         results, verdicts = evaluation.evaluate(suites, mode, release, tell, judge=endpoint)
     _record(results, verdicts, track)
-    if suite and not as_json:
-        unasked = [one.name for one in load_suites() if one.name not in suite]
-        console.print(f"Not asked: {', '.join(unasked)}. What only they look after is not judged by this run.")
     _show(results, verdicts, as_json)
 
 
 @app.command(name="baseline")
 @guarded(CANNOT_JUDGE)
-def baseline_(quick: Quick = False, suite: Suites = None, as_json: Json = False) -> None:
+def baseline_(quick: Quick = False, suite: Suites = None, track: Track = None, as_json: Json = False) -> None:
     """Run the suites against the stack as it is, and store the scores as what releases are compared with.
 
     One of --full serves quick runs too; one of --quick replaces it, and then there is none for full runs.
@@ -96,6 +95,7 @@ def baseline_(quick: Quick = False, suite: Suites = None, as_json: Json = False)
         doctor.require_setup()
         release = evaluation.release(suites, label=BASELINE)
         results, _ = evaluation.evaluate(suites, mode, release, tell, against_baseline=False)
+    _record(results, [], track)
     manifest = results.manifest()
     for one in suites:
         rows = results.rows(one.name)
@@ -161,18 +161,45 @@ def history(as_json: Json = False) -> None:
 @app.command()
 @guarded(CANNOT_JUDGE)
 def suites(as_json: Json = False) -> None:
-    """What is evaluated: each suite with its size and what it looks after."""
-    found: list[Named] = load_suites()
+    """What is evaluated: each suite with its metrics, how many examples they have, and the smallest loss that is seen.
+
+    "sees from": so much worse a metric must really be to be blocked four times in five.
+    """
+    from stack.evals import report
+
+    doctor.require_setup()
+    found = [(one, *_sizes(one)) for one in load_suites()]
     if as_json:
-        emit(
-            {"suites": [{"suite": one.name, "hash": one.hash, **one.suite.model_dump(by_alias=True)} for one in found]}
-        )
+        emit({"suites": [
+            {"suite": one.name, "hash": one.hash, "sizes": sizes, **one.suite.model_dump(by_alias=True)}
+            for one, sizes, _ in found
+        ]})  # fmt: skip
         return
-    for one in found:
-        sizes = ", ".join(f"{mode} {size}" for mode, size in one.suite.examples.items())
-        console.print(
-            f"[bold]{one.name}[/]  {one.suite.about}\n  {sizes} of each part; {', '.join(one.suite.metrics)}\n"
-        )
+    for one, sizes, problem in found:
+        console.print(f"[bold]{one.name}[/]  {one.suite.about}")
+        if problem:
+            console.print(f"  {problem}\n", style="yellow", markup=False)
+            continue
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        table.add_column("metric")
+        for mode in one.suite.examples:
+            table.add_column(f"{mode}: examples", justify="right")
+            table.add_column("sees from", justify="right")
+        for metric, by_mode in sizes.items():
+            cells = ((f"{size['examples']:,}", report.number(size["sees_from"])) for size in by_mode.values())
+            table.add_row(metric, *(cell for pair in cells for cell in pair))
+        console.print(table)
+        console.print()
+
+
+def _sizes(suite: Named) -> "tuple[Sizes, str | None]":
+    """What its metrics see; none, and why, where it has no baseline yet."""
+    from lab import evaluation
+
+    try:
+        return evaluation.sizes(suite), None
+    except NoBaseline as problem:
+        return {}, str(problem)
 
 
 @app.command()
@@ -181,6 +208,7 @@ def faults(
     only: Annotated[list[str] | None, typer.Option(help="only this fault; may be given several times")] = None,
     rounds: Annotated[int, typer.Option(min=0, help="runs without a fault before")] = 1,
     quick: Quick = True,
+    track: Track = None,
     show: Annotated[bool, typer.Option("--show", help="run nothing, print the table of what was found before")] = False,
 ) -> None:
     """Run every known fault through the gate, and tell which suite catches it."""
@@ -190,10 +218,12 @@ def faults(
     if not show:
         with exclusive("evaluate"), progress() as tell:
             doctor.require_setup()
-            found = fault_table.run(only, _mode(quick), rounds, tell)
+            found = fault_table.run(only, _mode(quick), rounds, tell, track)
     if not found:
         fail("no fault has been run yet: lab eval faults", CANNOT_JUDGE)
     print(fault_table.table(found))
+    if stale := fault_table.stale(found, _mode(quick)):
+        print(f"\nOf other code, suites or baselines than the checkout's: {', '.join(stale)}.")
     raise typer.Exit(PASS if all(one.right for one in found) else FAIL)
 
 
@@ -202,18 +232,23 @@ def _mode(quick: bool) -> Mode:
 
 
 def _record(results: "Results", verdicts: "list[Verdict]", url: str | None) -> None:
-    """In MLflow; a verdict stands without its record."""
+    """In MLflow; beside it a verdict stands, so no more than a warning comes of a failure."""
     from lab import evaluation
-    from stack.evals import tracking
 
-    if url == "off":
-        return
-    store = evaluation.EVALUATIONS / "mlflow"
-    store.mkdir(parents=True, exist_ok=True)
     try:
-        tracking.record(results, verdicts, url or f"sqlite:///{store / 'mlflow.sqlite'}", store / "artifacts")
+        evaluation.record(results, verdicts, url)
     except TrackingFailed as problem:
-        console.print(f"[yellow]warning:[/] {problem}")
+        errors.print(f"[yellow]warning:[/] {views.plain(str(problem))}")
+
+
+def _judge(url: str, model: str) -> JudgeEndpoint:
+    """Fails where `url` is none, or has a password in it: it is kept with the run."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        fail(f"--judge {url}: write a URL such as http://127.0.0.1:8000", USAGE)
+    if parts.username or parts.password:
+        fail("--judge: a password in a URL is kept with the run; give the key in EVAL_JUDGE_KEY", USAGE)
+    return JudgeEndpoint(url, model, os.environ.get("EVAL_JUDGE_KEY"))
 
 
 def _show(results: "Results", verdicts: "list[Verdict]", as_json: bool) -> None:
@@ -228,7 +263,9 @@ def _show(results: "Results", verdicts: "list[Verdict]", as_json: bool) -> None:
             console.print(f"  {problem}", style="bold red", markup=False)
         for note in report.notes(results.manifest(), verdicts):
             console.print(f"  {note}", markup=False)
-        console.print(f"\n[bold]{report.sentence(verdicts)}[/]")
+        for failure in report.failures(verdicts):
+            console.print(f"  failed: {failure}", markup=False)
+        console.print(f"\n[bold]{report.sentence(verdicts, results.manifest().unasked)}[/]")
         console.print(f"Reports: {results.folder}/report.html, report.md, junit.xml")
     outcome = report.outcome_of(verdicts)
     raise typer.Exit({"block": FAIL, "unjudged": CANNOT_JUDGE}.get(outcome, PASS))

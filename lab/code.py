@@ -1,4 +1,4 @@
-"""One digest over the code that a proof speaks of: its services, the load generator, locked packages."""
+"""Digests over the code that a proof speaks of: its services, the load generator, locked packages; what grades it."""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Set
@@ -16,6 +16,28 @@ ALSO = {"gate": {"rag", "evals/__init__.py", "evals/example.py", "evals/statisti
 NO_CODE = {"evals/faults", "evals/suites"}
 """Folders of `stack/` that count by themselves: a fault is a configuration, and a suite has a hash of its own."""
 SUFFIXES = {".py", ".yaml", ".yml", ".json", ".lock", ".npz", ".safetensors", ".onnx"}
+
+
+GRADERS = (
+    "alarms",
+    "anchor",
+    "calibrate",
+    "check",
+    "grade",
+    "host",
+    "measure",
+    "prometheus",
+    "prompts",
+    "quality",
+    "scenario",
+    "traffic",
+)
+"""Modules of the lab that decide a verdict."""
+
+
+def grader_digest() -> str:
+    """SHA-256 over the modules that decide a verdict."""
+    return digest_of(ROOT / f"lab/{name}.py" for name in GRADERS)
 
 
 def code_digest(services: Iterable[str]) -> str:

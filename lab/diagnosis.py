@@ -1,14 +1,15 @@
 """Grades what a learner says is wrong: a component, a mechanism, and a PromQL query as evidence."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from lab.evidence import RUNS, compare, of_shares, refusals
+from lab.evidence import RUNS, compare, grows_alike, is_share, of_shares, of_symptoms, refusals
 from lab.paths import SCENARIOS
 from lab.prometheus import Sample
 from lab.promql import QueryError, read
@@ -19,6 +20,12 @@ from stack.settings import Settings, load, nearest
 
 EXPLANATION_POINTS, QUERY_POINTS = 2 / 3, 1 / 3
 MOMENTS = 5
+TIMES = 1.5
+SYMPTOM = "The query gives the symptom: it tells that something is wrong, and other causes make it so as well."
+LINE = (
+    "it sets a quantity against a number, which makes all or nothing of any difference: give the quantity itself (of a "
+    "share of 1, what is left to 1 is looked at as well)"
+)
 
 
 class Vocabulary(Settings):
@@ -64,6 +71,9 @@ class Truth(Settings):
     query: str | None = None
     """a query that tells the recordings apart, shown in the debrief"""
     recordings: Recordings
+    symptoms: tuple[str, ...] = ()
+    """patterns of further metrics that tell that something is wrong and not what, however far the decoy is from the
+    broken run; latencies, queues and throughput of gateway and engine always do"""
     separation: float = Field(2.0, ge=1.5)
     """how many times the broken value must be the others, or the others it"""
 
@@ -137,6 +147,10 @@ def _evidence(query: str, truth: Truth, folder: Path) -> tuple[bool, dict[str, f
         raise QueryError("; ".join(refused))
     values = _values(query, recordings)
     comparison = compare(values, truth.separation, of_shares(query))
+    if comparison.separates and read(query).constants and not _is_quantity(query, values, recordings):
+        raise QueryError(LINE)
+    if comparison.separates and of_symptoms(query, truth.symptoms):
+        return False, values, [SYMPTOM]
     return comparison.separates, values, [comparison.sentence]
 
 
@@ -145,12 +159,32 @@ def _values(query: str, recordings: Mapping[str, Recording]) -> dict[str, float 
     back at 0 when the recording ends. Raises QueryError, also where there is more than one value at a time."""
     with Replay(recordings, metrics=read(query).metrics) as replay:
         return {
-            run: middle([_only(run, replay.query(run, query, before)) for before in _moments(recording)])
+            run: middle([_only(run, replay.query(run, query, before)) for before in moments(recording)])
             for run, recording in recordings.items()
         }
 
 
-def _moments(recording: Recording) -> list[int]:
+def _is_quantity(query: str, values: Mapping[str, float | None], recordings: Mapping[str, Recording]) -> bool:
+    """Whether the query gives what it reads, and sets it against no number. Of shares of 1 it may give the rest."""
+    grown = {run: _changed(one, lambda _, value: TIMES * value) for run, one in recordings.items()}
+    of_rests = {run: _changed(one, _rest_grown) for run, one in recordings.items()}
+    return any(grows_alike(values, _values(query, other), TIMES) for other in (grown, of_rests))
+
+
+def _rest_grown(metric: str, value: float) -> float:
+    return 1 - TIMES * (1 - value) if is_share(metric) else TIMES * value
+
+
+def _changed(recording: Recording, change: Callable[[str, float], float]) -> Recording:
+    """The same with other values: `change` gets the name of a metric and a value of it."""
+    changed = [
+        (labels, tuple((when, change(labels["__name__"], value)) for when, value in points))
+        for labels, points in recording.series
+    ]
+    return replace(recording, series=tuple(changed))
+
+
+def moments(recording: Recording) -> list[int]:
     """MOMENTS in the second half of the loaded part, in milliseconds before the recording's end."""
     first, last = loaded_ms(recording)
     return [round(last + (first - last) * i / (2 * MOMENTS)) for i in range(MOMENTS)]

@@ -17,7 +17,7 @@ from lab.code import code_digest
 from lab.paths import CACHE
 from lab.prometheus import Prometheus
 from lab.run import CURRENT, Ports, Progress, Run, RunError, RunInfo, create, current, local_url, new_id, set_current
-from lab.runtime import control
+from lab.runtime import control, launch
 from lab.runtime.services import SERVICES
 from lab.scenario import Load, Scenario, Symptom
 from loadtests.plan import MAX_REQUESTS, Plan, materialise
@@ -252,26 +252,44 @@ def unready(url: str) -> tuple[str, bool] | None:
 
 
 def apply(run: Run, progress: Progress) -> list[str]:
-    """Bring the workspace's configuration into service; returns the services that were restarted.
+    """Bring the workspace's configuration into service; returns the services that were restarted: those that it changes
+    and those that are out of service.
 
     A configuration that is not valid changes nothing (ConfigError). When a service does not become ready with the new
     one, the old one is put back into service and RunError says what went wrong.
     """
     new, old = (workspace.read(folder, run.info.services) for folder in (run.workspace, run.applied))
     workspace.validate(new, original(run))
-    changed = workspace.changed_services(old, new)
+    differing = {*workspace.changed_services(old, new), *out_of_service(run)}
+    changed = [name for name in run.info.services if name in differing]
     if not changed:
         return []
     text = workspace.diff(run.applied, run.workspace, run.info.services)
     run.event("apply", services=changed, diff=text)
-    put_in_service(run, new, old, progress)
+    put_in_service(run, changed, new, old, progress)
     run.event("applied", services=changed)
     return changed
 
 
-def put_in_service(run: Run, new: Configs, old: Configs, progress: Progress) -> None:
-    """Restart what differs between `old`, which runs, and `new`; on failure go back to `old` and raise RunError."""
-    changed = workspace.changed_services(old, new)
+def out_of_service(run: Run) -> list[str]:
+    """The services that do not run, or not with the configuration in `applied/`; raises RunError."""
+    running, outdated = control.running(run), launch.outdated(run)
+    return [name for name in run.info.services if name not in running or name in outdated]
+
+
+def out_of_service_in_words(services: Iterable[str]) -> str:
+    """Why, and what to do."""
+    return (
+        f"{', '.join(services)}: not running, or not with the file in applied/ (an apply was interrupted, a service "
+        "ended, or a file was edited there): `lab apply` mends that"
+    )
+
+
+def put_in_service(run: Run, changed: list[str], new: Configs, old: Configs, progress: Progress) -> None:
+    """Restart the services `changed` with `new`; on failure go back to `old` and raise RunError.
+
+    An interruption leaves `old` in `applied/` and out of service what does not run with it.
+    """
     try:
         _restart(run, new, changed, progress)
     except RunError as problem:
@@ -287,15 +305,24 @@ def put_in_service(run: Run, new: Configs, old: Configs, progress: Progress) -> 
         raise RunError(
             f"the new configuration could not be served, the old one is back in service.\n{problem}"
         ) from None
+    except BaseException:
+        _write(run, old, changed)
+        run.event("apply_interrupted", services=changed)
+        raise
 
 
 def _restart(run: Run, configs: Configs, services: list[str], progress: Progress) -> None:
-    workspace.write(configs, run.applied)
+    _write(run, configs, services)
     for name in services:
         progress(f"restarting {name}")
         control.restart(run, name)
     # The gateway learns within a second that the engine went away: ask it last.
     wait_ready(run, progress, [name for name in run.info.services if name in services or name == "gateway"])
+
+
+def _write(run: Run, configs: Configs, services: list[str]) -> None:
+    """Their files in `applied/`, not those of others, which are to stay as they were when those were started."""
+    workspace.write({name: configs[name] for name in services}, run.applied)
 
 
 def original(run: Run) -> dict[str, dict[str, Any]]:

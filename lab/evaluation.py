@@ -6,6 +6,7 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +20,18 @@ from lab.run import Ports, new_id
 from lab.scenario import SERVICES
 from stack.evals import baseline, report
 from stack.evals import run as suites_run
-from stack.evals.errors import NotComparable, ResultsError
-from stack.evals.gate import Verdict, judge_suite
+from stack.evals.errors import NoBaseline, NotComparable, ResultsError
+from stack.evals.gate import Verdict, judge_suite, visible
 from stack.evals.results import MANIFEST, Identity, Manifest, Results
 from stack.evals.stack_client import Addresses, JudgeEndpoint, Places
-from stack.evals.suite import Mode, Named
+from stack.evals.suite import Mode, Named, load_suites
+from stack.evals.tasks import task_of
 from stack.settings import ConfigError, read_yaml
 
 EVALUATIONS = RUNS / "evaluations"
 PLACES = Places(CACHE / "data", CACHE / "documents")
+Sizes = dict[str, dict[Mode, dict[str, float]]]
+"""By metric and size of a run: `examples`, and `sees_from`, the smallest loss that is blocked with 80 % power."""
 MODEL_FILES = {".onnx", ".safetensors", ".npz", ".json"}  # weights, tokenizers
 
 
@@ -37,6 +41,8 @@ class Release:
 
     configs: Configs
     label: str = ""
+    changes: tuple[Mapping[str, Any], ...] = ()
+    """What was changed of the default configuration, {service: merge patch} each."""
 
 
 def release(
@@ -60,13 +66,13 @@ def release(
         _refuse_unseen("service", patch, configs)
         _refuse_discarded(patch, workspace.places(configs, Ports(0)))
         _refuse_unseen("collection", patch.get("rag", {}).get("collections") or {}, asked)
-        configs = {name: workspace.merge_patch(config, patch.get(name, {})) for name, config in configs.items()}
+        configs = workspace.patched(configs, patch)
     if any(changed):
         _refuse_nothing(shipped, configs)
     if "rag" in configs:
         unasked = {name: None for name in (configs["rag"].get("collections") or {}) if name not in asked}
         configs["rag"] = workspace.on_all_cores(workspace.merge_patch(configs["rag"], {"collections": unasked}))
-    return Release(configs, label)
+    return Release(configs, label, tuple(changed))
 
 
 def vectors_of_this_code(vectors: Path | str) -> str:
@@ -126,8 +132,13 @@ def _weights(configs: Configs) -> str:
         files = sorted(path.rglob("*")) if path.is_dir() else [path]
         for file in files:
             if file.is_file() and file.suffix in MODEL_FILES:
-                digest.update(f"{file.name}\0{hashlib.sha256(file.read_bytes()).hexdigest()}\0".encode())
+                digest.update(f"{file.name}\0{_digest_of_file(file)}\0".encode())
     return digest.hexdigest()
+
+
+@cache
+def _digest_of_file(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _paths(config: Any) -> Iterator[Path]:
@@ -155,9 +166,11 @@ def evaluate(
     """
     suites_run.check(suites)
     baselines = {suite.name: baseline.read(suite, mode) for suite in suites} if against_baseline else {}
+    asked = {suite.name: suite.hash for suite in suites}
+    unasked = tuple(suite.name for suite in load_suites() if suite.name not in asked)
     manifest = Manifest(
-        1, new_id(), mode, {suite.name: suite.hash for suite in suites}, identity(of),
-        f"{machine()['cpu']}, {machine()['cores']} cores", time.time(), label=of.label,
+        1, new_id(), mode, asked, identity(of), f"{machine()['cpu']}, {machine()['cores']} cores", time.time(),
+        label=of.label, unasked=unasked, changes=of.changes, configs=of.configs,
     )  # fmt: skip
     results = Results.unfinished(EVALUATIONS, manifest)
     if results:
@@ -176,6 +189,18 @@ def evaluate(
     if not any(one.problem for one in verdicts):  # else it goes on, once what was in the way is mended
         results.finish()
     return results, verdicts
+
+
+def record(results: Results, verdicts: Sequence[Verdict], url: str | None) -> None:
+    """Keep a run in MLflow: at `url`, by default in a file, nowhere where it is "off". Raises TrackingFailed, and the
+    verdict stands without it."""
+    from stack.evals import tracking
+
+    if url == "off":
+        return
+    store = EVALUATIONS / "mlflow"
+    store.mkdir(parents=True, exist_ok=True)
+    tracking.record(results, verdicts, url or f"sqlite:///{store / 'mlflow.sqlite'}", store / "artifacts")
 
 
 def verdict(suite: Named, results: Results, compared: baseline.Baseline) -> Verdict:
@@ -197,6 +222,19 @@ def _verdict(suite: Named, results: Results, compared: baseline.Baseline) -> Ver
         seen = [judge_suite(suite, manifest.mode, again.rows(suite.name), compared).complaint for again in rounds]
         confirmed = sum(seen) >= suite.suite.judge.needed
     return judge_suite(suite, manifest.mode, results.rows(suite.name), compared, confirmed)
+
+
+def sizes(suite: Named) -> Sizes:
+    """What the metrics of a suite see. Raises NoBaseline."""
+    found: Sizes = {}
+    for mode in suite.suite.examples:
+        slices = {example.id: example.slices for example in task_of(suite).examples(suite, mode, PLACES)}
+        compared = baseline.read(suite, mode)
+        if slices.keys() != compared.examples(mode):
+            raise NoBaseline(f"{suite.name}: its baseline is of other examples; `lab eval baseline` makes it")
+        for metric, examples, sees_from in visible(suite, compared, slices):
+            found.setdefault(metric, {})[mode] = {"examples": examples, "sees_from": sees_from}
+    return found
 
 
 def _complains(suite: Named, results: Results, compared: baseline.Baseline) -> bool:
@@ -249,5 +287,6 @@ def as_dict(results: Results, verdicts: Sequence[Verdict]) -> dict[str, Any]:
     return {
         "run": results.folder.name,
         "outcome": report.outcome_of(verdicts),
+        "unasked": results.manifest().unasked,
         "suites": [asdict(verdict) for verdict in verdicts],
     }

@@ -1,11 +1,12 @@
 """Is a PromQL query evidence? If its value in the broken run stands out from a healthy run and from a decoy.
 
-A decoy shows the same symptom from another cause, so what tells it apart cannot be the symptom alone.
+A decoy shows the same symptom from another cause, so what tells it apart is more than the symptom; where one decoy does
+not show all of it, or less of it, the scenario names the metrics.
 """
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 
@@ -33,6 +34,19 @@ _FUNCTIONS = _OVER_TIME | _AGGREGATIONS | {
     *("abs", "absent", "clamp_max", "clamp_min", "histogram_quantile", "scalar", "vector"),
 }  # fmt: skip
 _BLOW_UP = frozenset(["^", "%", "atan2"])
+
+# What callers see, and what any gateway or engine shows that has too much to do or too little.
+_SYMPTOMS = (
+    "loadgen[_:].*|gateway:.*|http_.*",
+    "gateway_(request_duration|upstream_duration|overhead|time_to_first_token)_seconds_.*",
+    "gateway_(requests|tokens)_total|gateway_(tenant_)?in_flight.*",
+    "(vllm:num_|llm:)requests_.*|(vllm|llm):kv_cache_usage.*|(vllm:num_|llm:)preemptions.*",
+    "vllm:(time_to_first_token|e2e_request_latency|inter_token_latency)_seconds_.*|llm:time_.*",
+    "vllm:request_(queue_time|inference_time|decode_time|time_per_output_token)_seconds_.*",
+    "vllm:(prompt_tokens|generation_tokens|request_success|iteration_tokens_total_count)(_total)?",
+    "vllm:request_(.*_count|(prompt|generation|max_num_generation)_tokens_.*|params_.*|num_preemptions_.*)",
+)
+_WHOLE = 0.02  # from a whole power: guards such as clamp_min(x, 0.001) move a little
 _POINT_ELSEWHERE = frozenset(["offset", "@"])
 
 
@@ -66,6 +80,11 @@ def refusals(query: str, recorded: frozenset[str], seconds: float) -> list[str]:
         found.append(f"{', '.join(strange)} cannot be used in evidence; use {', '.join(sorted(_FUNCTIONS))}")
     if used.operators & _BLOW_UP:
         found.append("^, % and atan2 blow small differences up: compare the quantity itself")
+    if "bool" in used.operators or any(limit != 0 for limit in used.limits):
+        found.append(
+            "a comparison makes all or nothing of any difference: compare with 0 only, to guard a division, and give "
+            "the quantity itself"
+        )
     if len(used.selectors) > MAX_SELECTORS:
         found.append(f"more than {MAX_SELECTORS} selections of series: evidence is simpler than that")
     if any(window > seconds for window in used.windows):
@@ -91,10 +110,42 @@ def _telling(named: frozenset[str]) -> set[str]:
     return {name for name in named if not _SAYS_NOTHING.fullmatch(name)}
 
 
+def of_symptoms(query: str, symptoms: Iterable[str]) -> bool:
+    """Whether `query` gives what says that something is wrong, and not what: latencies, queues, throughput, what
+    callers see, and metrics whose whole name matches one of `symptoms`. Another quantity may be divided by them.
+
+    Raises QueryError.
+    """
+    patterns = re.compile("|".join([*_SYMPTOMS, *symptoms]))
+    given = {one.metric for one in read(query).selectors if one.metric and not one.divides}
+    return any(patterns.fullmatch(name) for name in given)
+
+
+def grows_alike(values: Mapping[str, float | None], grown: Mapping[str, float | None], times: float) -> bool:
+    """Whether a query gives a quantity: `grown` are its values where all that it reads is `times` as much.
+
+    In every run a quantity is then `times` as much as well, a product of two the square as much, a quotient the same.
+    What sets one against a number of the query's own, as x - 0.35, is not: it makes any difference of a small one.
+    """
+    pairs = [(values[run] or 0.0, grown[run] or 0.0) for run in values]
+    powers = [_power(before, after, times) for before, after in pairs if before or after]
+    whole = range(-MAX_SELECTORS, MAX_SELECTORS + 1)
+    return any(all(abs(power - one) < _WHOLE for power in powers) for one in whole)
+
+
+def _power(before: float, after: float, times: float) -> float:
+    return math.log(after / before, times) if before > 0 and after > 0 else math.nan
+
+
+def is_share(metric: str) -> bool:
+    """Whether it is a share of 1, by Prometheus's naming rules."""
+    return metric.endswith("_ratio")
+
+
 def of_shares(query: str) -> bool:
-    """Whether all that `query` reads are shares of 1, x_ratio by Prometheus's naming rules. Raises QueryError."""
+    """Whether all that `query` reads are shares of 1. Raises QueryError."""
     telling = _telling(read(query).metrics)
-    return bool(telling) and all(name.endswith("_ratio") for name in telling)
+    return bool(telling) and all(map(is_share, telling))
 
 
 def compare(values: Mapping[str, float | None], factor: float, shares: bool = False) -> Comparison:

@@ -70,16 +70,25 @@ def _held(
     documents: Mapping[str, str],
 ) -> dict[str, Any]:
     lines = [(name, line) for name in check.documents for line in documents[name].splitlines() if line.strip()]
-    fixed = {_squeezed(line): f"{name}: {line}" for name, line in lines}
+    fixed = {_squeezed(line): f"{name}: {line}" for name, line in sorted(lines, key=lambda one: -len(one[1]))}
+    brought = {row.request_id: _variables(check, row, bodies[row.i]) for row in answered}
+    every = {text for texts in brought.values() for text in texts}
     held, required, missing = 0, 0, None
-    for row in answered:
-        prompt = prompts.get(row.request_id, "")
-        for text, what in (fixed | _variables(check, row, bodies[row.i])).items():
+    for request_id, texts in brought.items():
+        rest = prompts.get(request_id, "")
+        found = set()
+        for text in [*fixed, *sorted(texts, key=len, reverse=True)]:
+            if text in rest:
+                found.add(text)
+                rest = rest.replace(text, "\n")  # else the rules that speak of a desk would do for the desk
+        if any(text in rest for text in every):  # what other requests brought: no prompt tells which is its own
+            found -= texts.keys()
+        for text, what in (fixed | texts).items():
             required += 1
-            if text in prompt:
+            if text in found:
                 held += 1
             elif missing is None:
-                missing = f"{what[:80]} (request {row.request_id})"
+                missing = f"{what[:80]} (request {request_id})"
     return {"share": held / required if required else None, "missing": missing}
 
 

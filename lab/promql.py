@@ -6,7 +6,7 @@ Only the words of the language are told apart here; whether they make a valid ex
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 MAX_CHARS = 10_000
 
@@ -16,6 +16,9 @@ _STRING = r""" "(?:\\.|[^"\\\n])*" | '(?:\\.|[^'\\\n])*' | `[^`]*` """
 _NAME = r"[A-Za-z_:][A-Za-z0-9_:]*"
 _DURATION = r"(?:[0-9]+(?:ms|[smhdwy]))+"
 _AGGREGATION = "sum|min|max|avg|group|stddev|stdvar|count_values|count|bottomk|topk|quantile|limitk|limit_ratio"
+_NO_OPERATION = frozenset(["bool", "offset", "@", "group_left", "group_right"])
+_COMPARISONS = frozenset(["==", "!=", ">", "<", ">=", "<="])
+_TAKES_A_NUMBER = frozenset(["histogram_quantile", "quantile", "quantile_over_time", "topk", "bottomk"])
 _TOKEN = re.compile(
     rf"""(?P<skip> \s+ | {_COMMENT} | {_STRING})
        | (?P<range> \[ [^\]]* \])
@@ -49,6 +52,8 @@ class Selector:
 
     metric: str | None
     labels: frozenset[str] = frozenset()
+    divides: bool = False
+    """Whether something else is divided by it."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,10 @@ class Expression:
     functions: frozenset[str]
     operators: frozenset[str]
     windows: tuple[float, ...]
+    constants: tuple[float, ...] = ()
+    """Numbers that values are added to, multiplied by or compared with; not what a quantile or topk takes."""
+    limits: tuple[float, ...] = ()
+    """What stands behind a comparison: a number, NaN for anything else."""
 
     @property
     def metrics(self) -> frozenset[str]:
@@ -80,20 +89,36 @@ def read(expression: str) -> Expression:
     selectors: list[Selector] = []
     used: dict[str, set[str]] = {"function": set(), "operator": set(), "aggregation": set()}
     windows: list[float] = []
-    previous = None
+    constants: list[float] = []
+    limits: list[float] = []
+    before, last = ("", ""), ("", "")  # the tokens before, label lists left out
+    divisors = [False]  # by depth of brackets: whether what stands there divides
     for kind, text in _tokens(expression):
         if kind == "range":
             windows.append(_window_seconds(text))
         elif kind == "braces":
-            name = selectors.pop().metric if previous == "metric" else None
-            selectors.append(_selector(name, text[1:-1]))
+            name = selectors.pop().metric if last[0] == "metric" else None
+            selectors.append(replace(_selector(name, text[1:-1]), divides=divisors[-1]))
         elif kind == "metric":
-            selectors.append(Selector(text))
+            selectors.append(Selector(text, divides=divisors[-1]))
         elif kind in used:
             used[kind].add(text if kind == "function" else text.lower())
-        previous = kind
+        if text == "(":
+            divisors.append(divisors[-1])
+        elif text == ")":
+            divisors = divisors[:-1] or [False]
+        elif text == "," or (kind == "operator" and text.lower() not in _NO_OPERATION):
+            divisors[-1] = text == "/" or (len(divisors) > 1 and divisors[-2])
+        if kind == "number" and not (last[1] == "(" and before[1].lower() in _TAKES_A_NUMBER):
+            constants.append(_number(text))
+        if last[1] in _COMPARISONS and text != "bool":
+            limits.append(_number(text) if kind == "number" else math.nan)
+        if kind != "labels":
+            before, last = last, (kind, text)
     functions = frozenset(used["function"] | used["aggregation"])
-    return Expression(tuple(selectors), functions, frozenset(used["operator"]), tuple(windows))
+    return Expression(
+        tuple(selectors), functions, frozenset(used["operator"]), tuple(windows), tuple(constants), tuple(limits)
+    )
 
 
 def metric_names(expression: str) -> frozenset[str]:
@@ -116,11 +141,22 @@ def _tokens(expression: str) -> list[tuple[str, str]]:
     return found
 
 
+def _number(text: str) -> float:
+    """A number as PromQL writes it; durations are seconds."""
+    if re.fullmatch(_DURATION, text):
+        return _seconds(text)
+    return float(int(text, 16)) if text.lower().startswith("0x") else float(text)
+
+
+def _seconds(text: str) -> float:
+    return sum(int(count) * _SECONDS[unit] for count, unit in re.findall(r"([0-9]+)(ms|[smhdwy])", text))
+
+
 def _window_seconds(text: str) -> float:
     match = _RANGE.fullmatch(text)
     if match is None:
         raise QueryError(f"not a window such as [30s] or a subquery such as [1m:5s]: {text}")
-    return sum(int(count) * _SECONDS[unit] for count, unit in re.findall(r"([0-9]+)(ms|[smhdwy])", match[1]))
+    return _seconds(match[1])
 
 
 def _selector(name: str | None, inside: str) -> Selector:

@@ -13,13 +13,14 @@ must fail is cut short as soon as its outcome is certain. Every attempt is kept 
 import json
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lab import calibrate, drill, state, workspace
 from lab.check import check
-from lab.code import code_digest
+from lab.code import code_digest, grader_digest
 from lab.drill import Configs, Progress
 from lab.grade import MARGIN, CheckResult, Grade
 from lab.measure import certain_miss
@@ -27,7 +28,7 @@ from lab.quality import scores
 from lab.recording import record
 from lab.run import Run, RunError
 from lab.runtime import control
-from lab.scenario import AlarmCheck, Change, Cost, Goodput, Level, Public, Quality, Scenario, Work
+from lab.scenario import AlarmCheck, Cost, Goodput, Level, Public, Quality, Scenario, Work
 from lab.traffic import Watcher, to_the_end
 from loadtests.plan import Plan
 from loadtests.rows import Row
@@ -55,21 +56,17 @@ def controls(scenario: Scenario) -> Iterator[Control]:
     yield Control("healthy", workspace.healthy(scenario))
     yield Control("broken", broken, fails_on=truth.broken_fails_on)
     for name, fix in scenario.fixes.items():
-        yield Control(f"fix {name}", changed(broken, fix))
+        yield Control(f"fix {name}", workspace.patched(broken, fix.patch))
     for name, cheat in scenario.cheats.items():
-        yield Control(f"cheat {name}", changed(broken, cheat), cheat.fails_on, cheat.stop)
-    yield Control("decoy", changed(broken, truth.decoy), fails_on=truth.broken_fails_on)
+        yield Control(f"cheat {name}", workspace.patched(broken, cheat.patch), cheat.fails_on, cheat.stop)
+    yield Control("decoy", workspace.patched(broken, truth.decoy.patch), fails_on=truth.broken_fails_on)
     # The last one: it restarts every service, and so would whatever came after it.
     yield Control("roll-back", workspace.defaults(scenario.public.services), fails_on=truth.rollback_fails_on)
 
 
-def changed(configs: Configs, change: Change) -> Configs:
-    """`configs` with a fix or cheat applied."""
-    return {name: workspace.merge_patch(config, change.patch.get(name, {})) for name, config in configs.items()}
-
-
 def prove(scenario: Scenario, progress: Progress, only: list[str] | None = None) -> dict[str, Any]:
     """Run the controls (those named in `only`, else all); the proof, which is stored when all of them ran."""
+    drill.refuse_second_run()  # before anything is told: the names of the controls are the solution of a drill
     every = {control_.name: control_ for control_ in controls(scenario)}
     if unknown := sorted(set(only or ()) - set(every)):
         raise RunError(f"no control {', '.join(unknown)}; the controls are: {', '.join(every)}")
@@ -81,8 +78,7 @@ def prove(scenario: Scenario, progress: Progress, only: list[str] | None = None)
     proof = {
         "schema_version": 1,
         "scenario": scenario.id,
-        "digest": scenario.digest,
-        "code": code_digest(scenario.public.services),
+        **_holds_for(scenario),
         "machine": baseline.machine,
         "made": begun,
         "seconds": round(time.time() - begun, 1),
@@ -97,19 +93,14 @@ def prove(scenario: Scenario, progress: Progress, only: list[str] | None = None)
     return proof
 
 
-class stack:
+@contextmanager
+def stack(scenario: Scenario, configs: Configs, progress: Progress) -> Iterator[Run]:
     """A run for proofs that is stopped at the end, whatever happens."""
-
-    def __init__(self, scenario: Scenario, configs: Configs, progress: Progress) -> None:
-        self._arguments = (scenario, configs, progress)
-
-    def __enter__(self) -> Run:
-        scenario, configs, progress = self._arguments
-        self._run = drill.start(scenario, configs, purpose="proof", progress=progress)
-        return self._run
-
-    def __exit__(self, *_: object) -> None:
-        drill.stop(self._run)
+    run = drill.start(scenario, configs, purpose="proof", progress=progress)
+    try:
+        yield run
+    finally:
+        drill.stop(run)
 
 
 def proof_path(scenario: Scenario) -> Path:
@@ -117,13 +108,21 @@ def proof_path(scenario: Scenario) -> Path:
 
 
 def proved(scenario: Scenario) -> bool:
-    """Whether the stored proof is complete and speaks of the scenario and the code as they are."""
+    """Whether the stored proof is complete and speaks of the scenario, its code and its grader as they are."""
     try:
         proof = json.loads(proof_path(scenario).read_text())
     except (OSError, ValueError):
         return False
-    code = code_digest(scenario.public.services)
-    return bool(proof["proved"]) and proof["digest"] == scenario.digest and proof["code"] == code
+    return bool(proof["proved"]) and proof.items() >= _holds_for(scenario).items()
+
+
+def _holds_for(scenario: Scenario) -> dict[str, str]:
+    """The scenario, the code that serves it and the code that grades it."""
+    return {
+        "digest": scenario.digest,
+        "code": code_digest(scenario.public.services),
+        "grader": grader_digest(),
+    }
 
 
 def _prove_one(
@@ -134,7 +133,7 @@ def _prove_one(
         serve(run, scenario, chosen, progress)
         begun = time.time()
         folder, result = check(
-            run, scenario, baseline, _prefixed(progress, chosen.name), watcher(chosen, scenario.public)
+            run, scenario, baseline, _prefixed(progress, chosen.name), watcher(chosen, scenario.public), chosen.stop
         )
         problems = shortfalls(chosen, result, scenario)
         attempts.append({"seconds": round(time.time() - begun, 1), "problems": problems} | result.as_dict())
@@ -150,15 +149,16 @@ def _prove_one(
 def serve(run: Run, scenario: Scenario, chosen: Control, progress: Progress) -> None:
     """Bring a control's configuration into service, on the state that the incident starts from; stop what it stops."""
     placed, old = workspace.placed(chosen.configs, run.ports), workspace.read(run.applied, run.info.services)
+    differing = workspace.changed_services(old, placed)
     for name in state.FOLDERS.keys() & set(run.info.services):
         control.stop(run, name)
     state.restore(run, scenario, progress)
     stopped = {p.name for p in control.processes(run) if p.state in ("STOPPED", "EXITED", "FATAL")} - {"load"}
-    unchanged = [name for name in run.info.services if name in stopped - set(workspace.changed_services(old, placed))]
+    unchanged = [name for name in run.info.services if name in stopped - set(differing)]
     for name in unchanged:
         control.start(run, name)
     drill.wait_ready(run, progress, unchanged)  # before others: an engine takes longer than a gateway waits for it
-    drill.put_in_service(run, placed, old, progress)
+    drill.put_in_service(run, differing, placed, old, progress)
     drill.wait_ready(run, progress)
     for name in chosen.stop:
         control.stop(run, name)
@@ -245,8 +245,7 @@ def repeat(scenario: Scenario, times: int, progress: Progress) -> dict[str, Any]
     made = {
         "schema_version": 1,
         "scenario": scenario.id,
-        "digest": scenario.digest,
-        "code": code_digest(scenario.public.services),
+        **_holds_for(scenario),
         "machine": baseline.machine,
         "proved": not any(attempt["problems"] for attempts in results.values() for attempt in attempts),
         "repeats": results,

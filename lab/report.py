@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,12 @@ def diagnose(
     """
     if any(run.events("debrief")):
         raise RunError("the debrief of this drill was read already: start a new one to be graded on a diagnosis")
-    predicted = parse_predictions(scenario, predictions)
+    numbers = parse_predictions(scenario, predictions)
+    if numbers and _changed(run):
+        raise WrongAnswer(
+            "--predict: a change is in service since, so this would be a measurement: leave it out. What was predicted "
+            "before counts, and nothing is deducted"
+        )
     _require_words(scenario, component, mechanism)
     said = Diagnosis(component=component, mechanism=mechanism, query=query)
     try:
@@ -44,7 +50,7 @@ def diagnose(
         "points": result.points,
         "reasons": list(result.sentences),
         "values": result.values,
-        "predictions": predicted,
+        "predictions": numbers,
     }
     run.event("diagnosis", **answer)
     earlier = sum(1 for _ in run.events("diagnosis")) - 1
@@ -54,6 +60,17 @@ def diagnose(
         "deducted": ATTEMPT_COST * earlier,
         "next_costs": ATTEMPT_COST,
     }
+
+
+def _changed(run: Run) -> bool:
+    """Whether a change is in service, or was for a while."""
+    changed = False
+    for event in run.events():
+        if event["kind"] == "apply" and event["diff"]:
+            changed = True
+        elif event["kind"] == "apply_failed":  # the one before was put back
+            changed = False
+    return changed
 
 
 def _require_words(scenario: Scenario, component: str, mechanism: str) -> None:
@@ -91,7 +108,7 @@ def score(run: Run, scenario: Scenario) -> dict[str, float]:
     answers = list(run.events("diagnosis"))
     last = answers[-1] if answers else None
     truths = scenario.truth.predictions
-    said = last["predictions"] if last else {}
+    said = predicted(answers)
     closeness = [closeness_of(said[name], value) for name, value in truths.items() if name in said]
     points = {
         "fix": FIX_POINTS if "pass" in verdicts else 0,
@@ -103,6 +120,11 @@ def score(run: Run, scenario: Scenario) -> dict[str, float]:
     return {name: round(value, 1) for name, value in points.items()} | {
         "total": round(max(0.0, sum(points.values())), 1)
     }
+
+
+def predicted(answers: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+    """The last prediction of each figure: an answer after the mend has none."""
+    return {name: value for answer in answers for name, value in answer["predictions"].items()}
 
 
 def closeness_of(said: float, true: float) -> float:
@@ -154,13 +176,13 @@ def _score(run: Run, scenario: Scenario) -> str:
     answers = list(run.events("diagnosis"))
     if answers:
         said = answers[-1]["answer"]
-        lines += ["", *_predicted(scenario, answers[-1]["predictions"], tells_solution(run))]
+        lines += ["", *_told_predictions(scenario, predicted(answers), tells_solution(run))]
         lines += ["", f"Diagnosis: {said['component']} × {said['mechanism']}, evidence `{said['query'] or 'none'}`."]
         lines += [f"* {reason}" for reason in answers[-1]["reasons"]]
     return "\n".join(lines) + "\n"
 
 
-def _predicted(scenario: Scenario, said: dict[str, float], tell: bool) -> list[str]:
+def _told_predictions(scenario: Scenario, said: dict[str, float], tell: bool) -> list[str]:
     """A line for each prediction that the scenario asks for; the true value once it may be told."""
     lines = []
     for item in scenario.public.predict:
@@ -192,6 +214,8 @@ def _told(event: dict[str, Any]) -> str | None:
             return f"applied; restarted {', '.join(event['services'])}"
         case "apply_failed":
             return "a configuration could not be served; the one before was put back"
+        case "apply_interrupted":
+            return "an apply was interrupted"
         case "hint":
             return f"hint {event['number']}"
         case "diagnosis":
@@ -224,7 +248,7 @@ def _checks(run: Run) -> str:
 
 
 def _changes(run: Run) -> str:
-    diffs = [event["diff"] for event in run.events("apply")]
+    diffs = [event["diff"] for event in run.events("apply") if event["diff"]]
     if not diffs:
         return "## Changes\n\nNothing was changed.\n"
     return "## Changes\n\n" + "\n".join(f"```diff\n{diff}\n```\n" for diff in diffs)

@@ -3,7 +3,7 @@
 run.json         what was started: scenario, digests, ports, versions (written once)
 events.jsonl     what happened since, append-only, on two clocks
 workspace/       the configuration that the learner edits
-applied/         the configuration that runs
+applied/         the configuration that is to run; the events tell what each service was started with
 keys/            API keys of this run's tenants, readable by the owner only
 logs/ prometheus/ supervisord.conf
 load/practice/   plan and rows of the practice load

@@ -255,6 +255,11 @@ class Public(Settings):
     predict: tuple[Prediction, ...] = ()
     time_box_minutes: float = Field(gt=0, le=240)
 
+    @property
+    def least_goodput(self) -> float | None:
+        """Share of the requests that must meet every objective; None where no check asks for one."""
+        return next((check.value for check in self.checks if isinstance(check, Goodput)), None)
+
     @field_validator("services")
     @classmethod
     def _in_order(cls, services: tuple[ServiceName, ...]) -> tuple[ServiceName, ...]:
@@ -329,10 +334,11 @@ class Scenario:
     def debrief(self) -> str:
         return (self.folder / "hidden/debrief.md").read_text(encoding="utf-8")
 
-    def patch(self, layer: Literal["site", "fault"], service: str) -> dict[str, Any]:
-        """The merge patch of one layer for one service; empty where the scenario leaves the service alone."""
-        path = self.folder / "hidden" / layer / f"{service}.yaml"
-        return read_yaml(path.read_text(encoding="utf-8"), path.name) if path.is_file() else {}
+    def layer(self, name: Literal["site", "fault"]) -> dict[str, dict[str, Any]]:
+        """The merge patches of one layer, by service."""
+        paths = {service: self.folder / "hidden" / name / f"{service}.yaml" for service in self.public.services}
+        there = {service: path for service, path in paths.items() if path.is_file()}
+        return {service: read_yaml(path.read_text(encoding="utf-8"), path.name) for service, path in there.items()}
 
     @cached_property
     def digest(self) -> str:

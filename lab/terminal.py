@@ -1,6 +1,7 @@
 """What every command of `lab` writes with, and how it ends."""
 
 import json
+import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -68,7 +69,16 @@ def fail(message: str, code: int) -> NoReturn:
 
 def emit(payload: dict[str, Any]) -> None:
     """Print a result for programs."""
-    print(json.dumps({"schema_version": SCHEMA, **payload}, indent=1))
+    print(json.dumps(_finite({"schema_version": SCHEMA, **payload}), indent=1))
+
+
+def _finite(value: Any) -> Any:
+    """With null for what JSON has no number for: NaN, infinity."""
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @contextmanager

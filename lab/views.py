@@ -15,7 +15,7 @@ from rich.panel import Panel
 from rich.syntax import Syntax
 from rich.table import Table
 
-from lab import proof, workspace
+from lab import drill, proof, workspace
 from lab.calibrate import Baseline
 from lab.diagnosis import load_vocabulary
 from lab.doctor import Finding
@@ -28,7 +28,7 @@ from lab.quality import means
 from lab.report import ATTEMPT_COST, HINT_COST
 from lab.run import Run
 from lab.runtime import control
-from lab.scenario import Scenario
+from lab.scenario import Check, Cost, Goodput, PromptHolds, Quality, Scenario, Work
 from loadtests import LoadError
 from loadtests.plan import read_plan
 from loadtests.rows import read_rows
@@ -101,10 +101,11 @@ def state(run: Run, scenario: Scenario) -> dict[str, Any]:
         "incidents": [e for e in run.events("process") if e["state"] in control.OVER][-5:],
         "seconds_left": max(0.0, round(run.info.ends - time.time())),
         "practice_load": run.info.practice,
-        "objectives": public.objectives.model_dump(),
+        "objectives": public.objectives.model_dump() | {"goodput": public.least_goodput},
         "recent": recent(run, scenario),
         "alerts": alerts(run),
         "pending_changes": bool(workspace.diff(run.applied, run.workspace, run.info.services)),
+        "out_of_service": drill.out_of_service(run),
         "workspace": str(run.workspace),
         "prometheus": run.prometheus_url,
         "gateway": run.gateway_url,
@@ -169,6 +170,8 @@ def status(state: dict[str, Any]) -> RenderableType:
     parts += [f"[red]{item['service']} {item['state']}[/] (pid {item['pid']})" for item in state["incidents"]]
     parts += [f"[red]alert {plain(item['alertname'])}[/] {plain(item.get('summary', ''))}" for item in state["alerts"]]
     parts += [symptom(state["recent"], state["objectives"]), ""]
+    if state["out_of_service"]:
+        parts.append(plain(drill.out_of_service_in_words(state["out_of_service"])))
     if state["pending_changes"]:
         parts.append("The workspace differs from what runs: [bold]lab diff[/], [bold]lab apply[/].")
     parts.append(f"The drill ends by itself in {state['seconds_left'] / 60:.0f} minutes; its folder stays.")
@@ -193,7 +196,7 @@ def symptom(recent: dict[str, float | None] | None, objectives: dict[str, float]
         ),
         ("answers in one piece, p50", recent["whole_p50"], "{:.2f} s", objectives["whole_seconds"], False),
         ("answers in one piece, p95", recent["whole_p95"], "{:.2f} s", objectives["whole_seconds"], False),
-        ("requests that met every objective", recent["goodput"], "{:.0%}", 0.9, True),
+        ("requests that met every objective", recent["goodput"], "{:.0%}", objectives["goodput"], True),
         ("requests answered per second", recent["answered_per_second"], "{:.2f}", 0.8 * (offered or 0.0), True),
     ]
     for name, value, form, limit, more in rows:
@@ -222,8 +225,30 @@ def next_steps(workspace_path: str, prometheus: str, gateway: str) -> str:
 
 
 def briefing(run: Run, scenario: Scenario) -> RenderableType:
-    found = state(run, scenario)
-    return Group(Panel(Markdown(scenario.brief), title=plain(scenario.public.title), width=110), status(found))
+    brief = Panel(Markdown(scenario.brief), title=plain(scenario.public.title), width=110)
+    return Group(brief, graded(scenario.public.checks), "", status(state(run, scenario)))
+
+
+def graded(checks: Sequence[Check]) -> RenderableType:
+    """What `lab check` asks for, before anything is changed."""
+    table = Table("what is graded", "allowed", box=None, pad_edge=False)
+    for check in checks:
+        table.add_row(plain(check.title), allowed(check))
+    return table
+
+
+def allowed(check: Check) -> str:
+    """A check's limit in words."""
+    sign = {">=": "at least ", "<=": "at most ", "between": ""}[check.op]
+    match check:
+        case Work() | Cost() | Quality():
+            ratio = check.ratio_to_healthy
+            number = f"{ratio[0]:g} to {ratio[1]:g}" if isinstance(ratio, tuple) else f"{ratio:g}"
+            return f"{sign}{number} × the healthy stack's"
+        case Goodput() | PromptHolds():
+            return f"{sign}{check.value:.0%}"
+        case _:
+            return f"{sign}{check.value:,.12g}"
 
 
 def metric_rows(run: Run, scenario: Scenario, query: str | None) -> list[dict[str, Any]]:
@@ -268,8 +293,11 @@ def metrics(rows: Sequence[dict[str, Any]], run: Run) -> RenderableType:
     return Group(*(parts if len(rows) > 1 else parts[:1]))
 
 
-def colour_diff(text: str) -> RenderableType:
-    return Syntax(text, "diff", background_color="default", word_wrap=False)
+def difference(diff: str, out_of_service: Sequence[str]) -> RenderableType:
+    """What `lab apply` is to bring into service, or to bring back."""
+    parts: list[RenderableType] = [Syntax(diff, "diff", background_color="default", word_wrap=False)] if diff else []
+    parts += [plain(drill.out_of_service_in_words(out_of_service))] if out_of_service else []
+    return Group(*parts)
 
 
 def grade(grade: Grade, folder: Path) -> RenderableType:
@@ -325,7 +353,7 @@ def vocabulary(scenario: Scenario) -> RenderableType:
     for name in public.diagnosis.mechanisms:
         table.add_row(f"  {name}", plain(words.mechanisms[name]))
     if public.predict:
-        table.add_row("[bold]--predict ID=VALUE[/]", "")
+        table.add_row("[bold]--predict ID=VALUE[/]", "before the first lab apply; afterwards it is a measurement")
         for item in public.predict:
             table.add_row(f"  {item.id}", plain(f"{item.ask} ({item.unit})"))
     notes = (

@@ -41,15 +41,19 @@ def defaults(services: Iterable[str]) -> dict[str, dict[str, Any]]:
     return {service: read_yaml(path.read_text("utf-8"), path.name) for service, path in paths.items()}
 
 
+def patched(configs: Mapping[str, dict[str, Any]], patch: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """`configs` by service with the merge patches of those that `patch` names."""
+    return {name: merge_patch(config, patch.get(name, {})) for name, config in configs.items()}
+
+
 def healthy(scenario: Scenario) -> dict[str, dict[str, Any]]:
     """The configuration of the site before the incident."""
-    shipped = defaults(scenario.public.services)
-    return {name: merge_patch(config, scenario.patch("site", name)) for name, config in shipped.items()}
+    return patched(defaults(scenario.public.services), scenario.layer("site"))
 
 
 def broken(scenario: Scenario) -> dict[str, dict[str, Any]]:
     """The configuration that the learner finds."""
-    return {name: merge_patch(config, scenario.patch("fault", name)) for name, config in healthy(scenario).items()}
+    return patched(healthy(scenario), scenario.layer("fault"))
 
 
 def placed(configs: Mapping[str, dict[str, Any]], ports: Ports) -> dict[str, dict[str, Any]]:

@@ -102,6 +102,11 @@ def processes(run: Run) -> list[Process]:
     ]
 
 
+def running(run: Run) -> set[str]:
+    """The names of the programs that run; raises RunError when the run's supervisord is gone."""
+    return {process.name for process in processes(run) if process.state == "RUNNING"}
+
+
 def gone(run: Run) -> str:
     """Why nothing of `run` runs, in one sentence."""
     kinds = [event["kind"] for event in run.events() if event["kind"] in ("stopped", "time_box")]
@@ -113,7 +118,9 @@ def gone(run: Run) -> str:
 
 
 def start(run: Run, name: str) -> None:
-    """Start one program; nothing happens when it runs already."""
+    """Start one program, after its end when it is just being stopped; nothing happens when it runs already."""
+    while any((process.name, process.state) == (name, "STOPPING") for process in processes(run)):
+        time.sleep(0.05)
     _call(run, "startProcess", name, ignore="ALREADY_STARTED")
 
 

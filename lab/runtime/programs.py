@@ -107,7 +107,8 @@ def write_configuration(run: Run) -> Path:
 def _service(run: Run, name: str) -> str:
     service = SERVICES[name]
     nice = ("/usr/bin/env", "nice", "-n", str(STACK_NICENESS))
-    command = [*nice, str(service.python), "-m", service.module, "--config", str(run.applied / f"{name}.yaml")]
+    launch = (sys.executable, "-m", "lab.runtime.launch", str(run.folder), name)
+    command = [*nice, *launch, str(service.python), "-m", service.module, "--config", str(run.applied / f"{name}.yaml")]
     return _program(run, name, command, exitcodes=service.exit_codes, stop_seconds=service.stop_seconds)
 
 

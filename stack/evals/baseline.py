@@ -2,7 +2,6 @@
 compares them."""
 
 import gzip
-import hashlib
 import json
 import zlib
 from collections.abc import Collection, Iterable, Mapping, Set
@@ -15,7 +14,7 @@ from stack.evals.suite import Mode, Named
 from stack.evals.tasks.preference import SEEN
 
 BASELINES = Path(__file__).parent / "baselines"
-SCHEMA = 3
+SCHEMA = 4
 DIGITS = 5
 
 
@@ -35,7 +34,7 @@ class Baseline:
     """By example; a failed one has none."""
     answers: dict[str, str]
     asked: dict[str, str]
-    """By example, the digest of what was asked."""
+    """By example, its digest."""
     quick: list[str]
     """The examples that a quick run asks."""
 
@@ -51,14 +50,9 @@ def make(suite: Named, mode: Mode, identity: Mapping[str, str], machine: str, ma
         SCHEMA, suite.name, suite.hash, mode, dict(identity), machine, made,
         {name: {score: round(value, DIGITS) for score, value in row.scores.items()} for name, row in rows.items()},
         {name: row.output["text"] for name, row in rows.items() if SEEN in row.slices and row.error is None},
-        {name: digest_of(row) for name, row in rows.items()},
+        {name: row.digest for name, row in rows.items()},
         sorted(quick),
     )  # fmt: skip
-
-
-def digest_of(row: Row) -> str:
-    """Of what was asked, and of the slices that it counts in; 16 hexadecimal digits."""
-    return hashlib.sha256(json.dumps([row.ask, row.slices], sort_keys=True).encode()).hexdigest()[:16]
 
 
 def write(baseline: Baseline, folder: Path = BASELINES) -> Path:

@@ -21,8 +21,8 @@ class Example:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of everything in it."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        """Of everything in it; 16 hexadecimal digits of SHA-256."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,8 @@ class Row:
     example: str
     key: str
     """Of what it was made with: configuration, code, weights and the example itself."""
+    digest: str
+    """Of the example: what was asked, and what a right answer is."""
     slices: tuple[str, ...]
     ask: dict[str, Any]
     output: dict[str, Any]

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from stack.evals.baseline import DIGITS, Baseline, digest_of
+from stack.evals.baseline import DIGITS, Baseline
 from stack.evals.errors import NotComparable
 from stack.evals.example import Row
 from stack.evals.judge import Choice, at_equal_length, kappa
@@ -121,14 +121,26 @@ def judge_suite(
     return Verdict(suite.name, suite.suite.about, tuple(findings), trust, tuple(errors[:3]), baseline.machine)
 
 
+def visible(suite: Named, baseline: Baseline, slices: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, int, float]]:
+    """Each metric with the number of its examples and the smallest loss that is blocked with 80 % power. `slices`: of
+    the examples of a run, by name."""
+    yield COVERAGE, len(slices), smallest_effect(np.ones(len(slices)), COVERAGE_TOLERANCE)
+    for name, metric in {"at once": REFUSED_NOW, **suite.suite.metrics}.items():
+        for named, part in _parts(suite, name, metric):
+            scores = [baseline.scores[example] for example, its in slices.items() if part <= set(its)]
+            before = np.array([one[metric.score] for one in scores if metric.score in one])
+            if len(before):
+                yield named, len(before), _smallest(metric, before, _tolerance(metric, float(before.mean())))
+
+
 def _same_examples(suite: Named, mode: Mode, rows: Mapping[str, Row], baseline: Baseline) -> None:
-    """A release must not choose what it is asked: examples come from data that its code reads. Raises NotComparable."""
+    """A release must not choose what it is asked, nor what is right: its code reads both. Raises NotComparable."""
     wanted = baseline.examples(mode)
-    changed = sorted(name for name in rows.keys() & wanted if digest_of(rows[name]) != baseline.asked[name])
+    changed = sorted(name for name in rows.keys() & wanted if rows[name].digest != baseline.asked[name])
     for names, told in (
         (sorted(rows.keys() - wanted), "are not in the baseline"),
         (sorted(wanted - rows.keys()), "of the baseline were not asked"),
-        (changed, "are others than those of this name in the baseline"),
+        (changed, "are others than those of this name in the baseline, or another answer to them is right"),
     ):
         if names:
             raise NotComparable(f"{suite.name}: {len(names)} examples {told}, the first is {names[0]}")
@@ -194,14 +206,28 @@ def _compared(
     change = paired(aggregate, now, before, labels)
     if metric.better == "lower" or (metric.better == "same" and change.difference > 0):
         change = Interval(-change.difference, -change.high, -change.low)
-    tolerance = metric.tolerance * (abs(reference) if metric.relative else 1.0)
+    tolerance = _tolerance(metric, reference)
     worse = change.high < -tolerance
     outcome, reason = _outcome(metric, worse, change, tolerance, trust, confirmed)
-    smallest = smallest_effect(before, tolerance) if metric.aggregate == "mean" else float("nan")
+    smallest = _smallest(metric, before, tolerance)
     return Finding(
         suite.name, name, outcome, reference, candidate, change, tolerance, len(now), smallest, reason,
         judged=metric.tier == "judged",
     )  # fmt: skip
+
+
+def _tolerance(metric: Metric, reference: float) -> float:
+    """In the metric's own unit, beside a baseline of `reference`."""
+    return metric.tolerance * (abs(reference) if metric.relative else 1.0)
+
+
+def _smallest(metric: Metric, before: np.ndarray, tolerance: float) -> float:
+    """The smallest loss that is seen; NaN where that is not known, infinite where all that there is can be lost."""
+    if metric.aggregate != "mean":
+        return float("nan")
+    mean = float(before.mean())
+    room = {"higher": mean, "lower": 1 - mean, "same": max(mean, 1 - mean)}[metric.better]
+    return smallest_effect(before, tolerance, room)
 
 
 def _outcome(

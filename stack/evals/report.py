@@ -1,6 +1,7 @@
 """The verdict for those who read it: a table in the terminal, Markdown for a pull request, HTML, JUnit for CI."""
 
 import math
+import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -12,6 +13,8 @@ from stack.evals.gate import Finding, Outcome, Verdict, worst
 from stack.evals.results import Manifest
 
 WORDS: dict[Outcome, str] = {"pass": "pass", "warn": "warn", "unjudged": "NOT JUDGED", "block": "BLOCK"}
+_NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""https://www.w3.org/TR/xml/#charsets"""
 STYLES: dict[Outcome, str] = {"pass": "", "warn": "yellow", "unjudged": "bold red", "block": "bold red"}
 
 
@@ -20,8 +23,13 @@ def outcome_of(verdicts: Iterable[Verdict]) -> Outcome:
     return worst(verdict.outcome for verdict in verdicts)
 
 
-def sentence(verdicts: Sequence[Verdict]) -> str:
-    """The whole verdict in one sentence."""
+def sentence(verdicts: Sequence[Verdict], unasked: Sequence[str] = ()) -> str:
+    """The whole verdict in a sentence, with a second one where it is not of all suites."""
+    left_out = f" Not asked: {', '.join(unasked)}; what only they look after is not judged." if unasked else ""
+    return _judged(verdicts) + left_out
+
+
+def _judged(verdicts: Sequence[Verdict]) -> str:
     blocking, warning = _named(verdicts, "block"), _named(verdicts, "warn")
     unjudged = [verdict.suite for verdict in verdicts if verdict.problem]
     if unjudged and blocking:
@@ -58,12 +66,12 @@ def cells(finding: Finding) -> list[str]:
         finding.suite,
         finding.metric,
         WORDS[finding.outcome],
-        _number(finding.baseline),
-        _number(finding.candidate),
+        number(finding.baseline),
+        number(finding.candidate),
         f"{_signed(interval.difference)} [{_signed(interval.low)}, {_signed(interval.high)}]",
-        _number(finding.tolerance),
+        number(finding.tolerance),
         f"{finding.examples:,}",
-        "" if math.isnan(finding.smallest) else _number(finding.smallest),
+        number(finding.smallest),
         finding.reason,
     ]
 
@@ -84,8 +92,9 @@ def table(verdicts: Sequence[Verdict]) -> Table:
 
 def markdown(manifest: Manifest, verdicts: Sequence[Verdict]) -> str:
     """For a pull request: what blocks first, the rest folded."""
-    lines = [f"## Evaluation: {sentence(verdicts)}", ""]
-    lines += [f"**{verdict.problem}**\n" for verdict in verdicts if verdict.problem]
+    lines = [f"## Evaluation: {sentence(verdicts, manifest.unasked)}", ""]
+    lines += [f"- not judged: {_verbatim(verdict.problem)}" for verdict in verdicts if verdict.problem]
+    lines.append("")
     important = [f for v in verdicts for f in v.findings if f.outcome != "pass"]
     if important:
         lines += [*_markdown_table(important), ""]
@@ -93,13 +102,14 @@ def markdown(manifest: Manifest, verdicts: Sequence[Verdict]) -> str:
     lines += [f"<details><summary>All {len(everything)} metrics</summary>", "", *_markdown_table(everything), ""]
     lines += [f"- {v.suite}: {v.about}" for v in verdicts] + ["", "</details>", ""]
     lines += [f"- {line}" for line in notes(manifest, verdicts)]
+    lines += [f"- failed: {_verbatim(line)}" for line in failures(verdicts)]
     lines += ["", f"Run `{manifest.run_id}` ({manifest.mode}) on {manifest.machine}. A change above 0 is better; *sees "
               "from*: how much worse it must be to be blocked with 80 % power."]  # fmt: skip
     return "\n".join(lines) + "\n"
 
 
 def notes(manifest: Manifest, verdicts: Sequence[Verdict]) -> list[str]:
-    """What has to be said beside the numbers: where they are from, how far a judge can be trusted, what failed."""
+    """What has to be said beside the numbers: where they are from, how far a judge can be trusted."""
     found = []
     elsewhere = {verdict.compared_with for verdict in verdicts} - {manifest.machine, ""}
     if elsewhere:
@@ -115,8 +125,12 @@ def notes(manifest: Manifest, verdicts: Sequence[Verdict]) -> list[str]:
                 f"least {trust.least:.2f} is asked for: {may}); at equal length it prefers this release in "
                 f"{trust.equal_length:.0%} of the pairs"
             )
-        found += [f"{verdict.suite}: failed: {error}" for error in verdict.errors]
     return found
+
+
+def failures(verdicts: Iterable[Verdict]) -> list[str]:
+    """Examples that failed, the first of each suite, in the words of what was asked."""
+    return [f"{verdict.suite}: {error}" for verdict in verdicts for error in verdict.errors]
 
 
 def _markdown_table(findings: Iterable[Finding]) -> list[str]:
@@ -128,17 +142,23 @@ def _escaped(cell: str) -> str:
     return cell.replace("|", "\\|").replace("\n", " ")
 
 
+def _verbatim(text: str) -> str:
+    """As code on one line: what a service answered is neither Markdown, nor HTML, nor a mention of somebody."""
+    return f"`{' '.join(text.replace('`', chr(39)).split())}`"
+
+
 def html(manifest: Manifest, verdicts: Sequence[Verdict]) -> str:
     """A page that needs nothing from elsewhere."""
     pages = Environment(loader=PackageLoader("stack.evals", "templates"), autoescape=True)
     return pages.get_template("report.html").render(
         manifest=manifest, verdicts=verdicts, heads=HEADS, cells=cells, notes=notes(manifest, verdicts),
-        sentence=sentence(verdicts), outcome=outcome_of(verdicts),
+        failures=failures(verdicts), sentence=sentence(verdicts, manifest.unasked), outcome=outcome_of(verdicts),
     )  # fmt: skip
 
 
-def junit(verdicts: Sequence[Verdict]) -> str:
-    """A test case for each metric: failures block; warnings are in the output of their case."""
+def junit(verdicts: Sequence[Verdict], unasked: Sequence[str] = ()) -> str:
+    """A test case for each metric: failures block; warnings are in the output of their case; what was not asked is
+    skipped."""
     root = ET.Element("testsuites", name="evaluation")
     for verdict in verdicts:
         failures = sum(finding.outcome == "block" for finding in verdict.findings)
@@ -148,7 +168,7 @@ def junit(verdicts: Sequence[Verdict]) -> str:
         )  # fmt: skip
         if verdict.problem:
             case = ET.SubElement(suite, "testcase", classname=f"evals.{verdict.suite}", name="judged")
-            ET.SubElement(case, "error", message=verdict.problem)
+            ET.SubElement(case, "error", message=_NOT_IN_XML.sub("\N{REPLACEMENT CHARACTER}", verdict.problem))
         for finding in verdict.findings:
             case = ET.SubElement(suite, "testcase", classname=f"evals.{verdict.suite}", name=finding.metric)
             told = ", ".join(
@@ -158,6 +178,10 @@ def junit(verdicts: Sequence[Verdict]) -> str:
                 ET.SubElement(case, "failure", message=finding.reason).text = told
             else:
                 ET.SubElement(case, "system-out").text = told
+    for name in unasked:
+        suite = ET.SubElement(root, "testsuite", name=name, tests="1", failures="0", errors="0", skipped="1")
+        case = ET.SubElement(suite, "testcase", classname=f"evals.{name}", name="asked")
+        ET.SubElement(case, "skipped", message="this run leaves the suite out")
     ET.indent(root)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
 
@@ -167,14 +191,19 @@ def write_all(folder: Path, manifest: Manifest, verdicts: Sequence[Verdict]) -> 
     made = {
         "report.md": markdown(manifest, verdicts),
         "report.html": html(manifest, verdicts),
-        "junit.xml": junit(verdicts),
+        "junit.xml": junit(verdicts, manifest.unasked),
     }
     for name, text in made.items():
         (folder / name).write_text(text, encoding="utf-8")
     return {name: folder / name for name in made}
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
+    """As in a table: nothing of NaN, "nothing" of an infinite loss, which is one that cannot be."""
+    if math.isnan(value):
+        return ""
+    if math.isinf(value):
+        return "nothing"
     return f"{value:.3f}" if abs(value) < 100 else f"{value:,.0f}"
 
 

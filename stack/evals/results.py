@@ -9,7 +9,7 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -53,6 +53,12 @@ class Manifest:
     finished: float | None = None
     label: str = ""
     """What the one who started it calls it: a branch, a pull request, a fault."""
+    unasked: tuple[str, ...] = ()
+    """Suites that this run leaves out: what only they look after is not judged."""
+    changes: tuple[Mapping[str, Any], ...] = ()
+    """What was changed of the checkout's configuration, {service: merge patch} each."""
+    configs: Mapping[str, Any] = field(default_factory=dict)
+    """By service, what it was given."""
 
     @property
     def purpose(self) -> tuple[str, Mapping[str, str], str]:

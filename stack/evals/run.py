@@ -115,8 +115,8 @@ async def _row(task: Task, suite: Named, example: Example, key: str, stack: Stac
     except OF_ANOTHER_SHAPE as problem:
         error, failed = f"unexpected answer: {type(problem).__name__} {problem}", "stack"
     seconds = seconds or time.perf_counter() - begun
-    return Row(suite.name, example.id, key, example.slices, example.ask, output, scores, seconds, error, failed,
-               asked.refusals)  # fmt: skip
+    return Row(suite.name, example.id, key, example.digest, example.slices, example.ask, output, scores, seconds, error,
+               failed, asked.refusals)  # fmt: skip
 
 
 def key_of(

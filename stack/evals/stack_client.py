@@ -154,31 +154,21 @@ class Stack:
         return await self._streamed("/v1/ask", body | ({"max_tokens": max_tokens} if max_tokens else {}))
 
     async def _streamed(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        url, body = f"{self.addresses.gateway}{path}", body | {"stream": True}
-        begun, first, text, finish = time.perf_counter(), None, "", None
-        told: dict[str, Any] = {}
+        url, begun = f"{self.addresses.gateway}{path}", time.perf_counter()
+        request = {"json": body | {"stream": True}, "headers": _bearer(self.addresses.key)}
+        attempt = 0
         try:
-            async with self._client.stream("POST", url, json=body, headers=_bearer(self.addresses.key)) as response:
-                if response.status_code != httpx.codes.OK:
-                    await response.aread()
-                    raise _refused(url, response)
-                async for line in response.aiter_lines():
-                    if not line.startswith("data: ") or line == "data: [DONE]":
+            while True:
+                attempt += 1
+                async with self._client.stream("POST", url, **request) as response:
+                    if await self._come_again(response, attempt):
                         continue
-                    event = json.loads(line.removeprefix("data: "))
-                    if "error" in event:
-                        kind = Held if _code(event) in HELD else Failed
-                        raise kind(f"{url} broke off: {str(event['error'])[:300]}")
-                    told |= {name: event[name] for name in ("usage", "citations") if event.get(name) is not None}
-                    for choice in event["choices"]:
-                        text += choice["delta"].get("content") or ""
-                        finish = choice["finish_reason"] or finish
-                    first = first or (time.perf_counter() - begun if text else None)
+                    if response.status_code != httpx.codes.OK:
+                        await response.aread()
+                        raise _refused(url, response)
+                    return await _read_stream(url, response, begun)
         except httpx.HTTPError as problem:
             raise _failed(url, problem) from problem
-        if finish is None or first is None:
-            raise Failed(f"{url}: the stream ended without {'an end' if finish is None else 'a word'}")
-        return {"text": text, "first_words": first, "finish": finish} | told
 
     async def moderate(self, *texts: str) -> dict[str, Any]:
         """What moderation decides about the last of the texts that it is given at once. Raises Failed."""
@@ -236,12 +226,8 @@ class Stack:
     async def _post(self, url: str, body: dict[str, Any], headers: dict[str, str]) -> dict[str, Any]:
         for attempt in range(1, TRIES + 1):
             response = await self._send("POST", url, json=body, headers=headers)
-            if response.status_code not in RETRIED:
+            if not await self._come_again(response, attempt):
                 break
-            self._refusals[0] += 1
-            if attempt == TRIES:
-                break
-            await asyncio.sleep(PAUSE_SECONDS * attempt)
         if response.status_code != httpx.codes.OK:
             raise _refused(url, response)
         try:
@@ -252,11 +238,42 @@ class Stack:
             raise Failed(f"{url} answered no object: {response.text[:100]}")
         return answer
 
+    async def _come_again(self, response: httpx.Response, attempt: int) -> bool:
+        """Whether to ask once more, after a pause, since the answer was "not now"; that is counted."""
+        if response.status_code not in RETRIED:
+            return False
+        self._refusals[0] += 1
+        if attempt == TRIES:
+            return False
+        await asyncio.sleep(PAUSE_SECONDS * attempt)
+        return True
+
     async def _send(self, method: str, url: str, **request: Any) -> httpx.Response:
         try:
             return await self._client.request(method, url, **request)
         except httpx.HTTPError as problem:
             raise _failed(url, problem) from problem
+
+
+async def _read_stream(url: str, response: httpx.Response, begun: float) -> dict[str, Any]:
+    """What a stream of a request that was first sent at `begun` tells. Raises Failed."""
+    first, text, finish = None, "", None
+    told: dict[str, Any] = {}
+    async for line in response.aiter_lines():
+        if not line.startswith("data: ") or line == "data: [DONE]":
+            continue
+        event = json.loads(line.removeprefix("data: "))
+        if "error" in event:
+            kind = Held if _code(event) in HELD else Failed
+            raise kind(f"{url} broke off: {str(event['error'])[:300]}")
+        told |= {name: event[name] for name in ("usage", "citations") if event.get(name) is not None}
+        for choice in event["choices"]:
+            text += choice["delta"].get("content") or ""
+            finish = choice["finish_reason"] or finish
+        first = first or (time.perf_counter() - begun if text else None)
+    if finish is None or first is None:
+        raise Failed(f"{url}: the stream ended without {'an end' if finish is None else 'a word'}")
+    return {"text": text, "first_words": first, "finish": finish} | told
 
 
 def _failed(url: str, problem: httpx.HTTPError) -> Failed:

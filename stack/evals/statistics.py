@@ -80,13 +80,14 @@ def paired(
     return Interval(float(difference), float(found.low), float(found.high))
 
 
-def smallest_effect(scores: np.ndarray, tolerance: float) -> float:
+def smallest_effect(scores: np.ndarray, tolerance: float, room: float = 1.0) -> float:
     """How much worse the mean of `scores` must really be to be blocked with 80 % power.
 
     The interval of the difference has to lie beyond `tolerance`: tolerance + (z(.975) + z(.80)) standard errors of the
     paired difference, which is taken to vary as much as the scores do (a correlation of one half). Scores that hardly
-    vary, such as those of a baseline without an error, would then promise too much: a loss of e makes a share of e
-    fall from 1 to 0, and a difference that does so varies by e (1 - e). The larger of both counts.
+    vary, such as those of a baseline without an error, would then promise too much: of those between 0 and 1 a share
+    falls from 1 to 0, and so many have to fall that this would be seen. The larger of both counts; infinite where that
+    is more than the `room` that scores between 0 and 1 have to get worse.
     """
     if len(scores) < 2:
         return float("inf")
@@ -94,7 +95,17 @@ def smallest_effect(scores: np.ndarray, tolerance: float) -> float:
     spread = tolerance + float(factor * scores.std(ddof=1) / np.sqrt(len(scores)))
     if scores.min() < 0 or scores.max() > 1:
         return spread
-    k = float(factor**2) / len(scores)  # (e - tolerance)^2 = k e (1 - e)
-    fallen = (2 * tolerance + k + ((2 * tolerance + k) ** 2 - 4 * (1 + k) * tolerance**2) ** 0.5) / (2 * (1 + k))
-    effect = max(spread, fallen)
-    return effect if effect <= 1 else float("inf")
+    effect = max(spread, _share_that_falls(len(scores), tolerance))
+    return effect if effect <= room else float("inf")
+
+
+def _share_that_falls(examples: int, tolerance: float) -> float:
+    """Each of `examples` falls from 1 to 0 with this probability: then the loss is blocked with 80 % power.
+
+    k of n falls are blocked where the bootstrap's interval of their share, quantiles of Binomial(n, k / n), lies beyond
+    `tolerance`. As many fall with probability p where p is the Beta(k, n - k + 1) distribution's quantile (Clopper and
+    Pearson, 1934).
+    """
+    falls = np.arange(1, examples + 1)
+    seen = falls[stats.binom.ppf(0.5 - CONFIDENCE / 2, examples, falls / examples) > tolerance * examples]
+    return float(stats.beta.ppf(POWER, seen[0], examples - seen[0] + 1)) if len(seen) else float("inf")

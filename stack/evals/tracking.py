@@ -3,8 +3,10 @@
 The store is a SQLite file unless a URL of a tracking server is given. https://mlflow.org/docs/latest/ml/tracking/
 """
 
+import json
 import math
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +15,10 @@ from stack.evals.gate import Verdict
 from stack.evals.report import outcome_of
 from stack.evals.results import Results
 
+_PASSWORD = re.compile(r"://[^/@\s]+@")
+
 EXPERIMENT = "release gate"
+MOST_OF_A_TAG = 5000  # characters that MLflow keeps of one; the artifact run.json has all
 
 
 def record(results: Results, verdicts: Sequence[Verdict], url: str, artifacts: Path) -> str:
@@ -47,12 +52,14 @@ def record(results: Results, verdicts: Sequence[Verdict], url: str, artifacts: P
             **{f"suite {name}": digest for name, digest in manifest.suites.items()},
         }
         client.log_batch(run.info.run_id, metrics, [Param(key, value) for key, value in params.items()])
-        client.set_tag(run.info.run_id, "verdict", outcome_of(verdicts))
+        client.set_tag(run.info.run_id, "verdict", outcome_of(verdicts) if verdicts else "not compared")
+        client.set_tag(run.info.run_id, "changes", json.dumps(manifest.changes)[:MOST_OF_A_TAG])
         client.log_artifacts(run.info.run_id, str(results.folder))
         client.set_terminated(run.info.run_id)
         return run.info.run_id
     except Exception as problem:  # a server can fail in ways that no list has, and the verdict stands without it
-        raise TrackingFailed(f"the run was not recorded at {url}: {type(problem).__name__}: {problem}") from problem
+        told = f"the run was not recorded at {url}: {type(problem).__name__}: {problem}"
+        raise TrackingFailed(_PASSWORD.sub("://…@", told)) from problem
 
 
 def _name(metric: str) -> str:

@@ -5,14 +5,19 @@ engine that may run too few requests at once.
 """
 
 import json
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from recordings import a_recording
 
-from lab.diagnosis import Accepted, Diagnosis, DiagnosisResult, Recordings, Truth, grade
+from lab.diagnosis import Accepted, Diagnosis, DiagnosisResult, Recordings, Truth, grade, middle, moments
+from lab.evidence import compare, of_shares, of_symptoms, refusals
 from lab.promql import QueryError
-from lab.recording import RecordingError, save
+from lab.recording import Recording, RecordingError, load, save
+from lab.replay import Replay
+from lab.scenario import all_ids, find
 
 RUNS = {
     "broken": {"hits": 2, "ttft": 8.0, "running": 16, "waiting": 9, "before": 3_000, "start": 1.7e9},
@@ -101,7 +106,7 @@ def test_evidence_counts_a_third_even_under_a_wrong_explanation(truth: Truth) ->
         "rate(vllm:prefix_cache_hits_total[60s])",
         "scalar(sum(rate(vllm:prefix_cache_hits_total[30s])))",
         "sum(rate(vllm:prefix_cache_queries_total[30s])) - sum(rate(vllm:prefix_cache_hits_total[30s]))",
-        "vllm:num_requests_running",
+        "vllm:prefix_cache_hits_total / (vllm:generation_tokens_total > 0)",
     ],
 )
 def test_any_query_that_tells_the_runs_apart_is_evidence(truth: Truth, query: str) -> None:
@@ -170,10 +175,10 @@ def test_a_gauge_is_read_while_the_load_was_on(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("query", "part"),
     [
-        ("sum(vllm:num_requests_running > 2)", "decoy: no value"),
+        ("sum(vllm:num_requests_waiting > 0)", "healthy: no value"),
         ("sum(rate(vllm:num_preemptions_total[30s])) / sum(rate(vllm:num_preemptions_total[30s]))", "not a number"),
         ("vllm:num_requests_running / on () sum(rate(vllm:num_preemptions_total[30s]))", "infinite"),
-        ("vllm:num_requests_running - 20", "negative"),
+        ("sum(vllm:num_preemptions_total) - sum(vllm:num_requests_running)", "negative"),
         ("sum(rate(vllm:num_preemptions_total[30s]))", "no difference"),
         ("  ", "no query"),
     ],
@@ -201,3 +206,82 @@ def test_without_a_recording_there_is_no_grade(truth: Truth, tmp_path: Path) -> 
     lost = truth.recordings.model_copy(update={"decoy": tmp_path / "lost.gz"})
     with pytest.raises(RecordingError, match=r"lost\.gz"):
         graded(truth.model_copy(update={"recordings": lost}), HIT_SHARE)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "clamp_min(vllm:num_requests_running - 10, 0)",
+        "vllm:num_requests_running - clamp_max(vllm:num_requests_running, 10)",
+        "clamp_min(sum(vllm:num_requests_running) - (1+1) / (1/4), 0)",
+        "vllm:num_requests_running - 0.9 * (vllm:generation_tokens_total / vllm:generation_tokens_total)",
+        "stddev(sum by (job) (vllm:num_requests_running) or vector(2.5))",
+    ],
+)
+def test_a_line_between_the_runs_is_no_evidence(truth: Truth, query: str) -> None:
+    """Exploit: a quantity less a number that lies between makes something and nothing of any difference."""
+    with pytest.raises(QueryError, match="give the quantity itself"):
+        graded(truth, query)
+
+
+TELL = {
+    "answers-start-late": {
+        "llm:prefix_cache_hits:ratio30s", "llm:prompt_tokens_computed_per_request:mean30s",
+        "vllm:iteration_tokens_total", "vllm:prefix_cache_hits_total", "vllm:prompt_tokens_by_source_total",
+        "vllm:prefix_cache_queries_total",  # throughput as well, but less the hits it is what is not found
+        "vllm:prompt_tokens_cached_by_source_total", "vllm:prompt_tokens_cached_total",
+        "vllm:request_prefill_kv_computed_tokens", "vllm:request_prefill_time_seconds",
+    },
+    "decisions-come-late": {
+        "moderation:to_judge:ratio30s", "moderation_escalations_total", "moderation_judge_seconds",
+        "moderation_score",
+    },
+    "pager-rings-every-night": {"drift_limit", "drift_p_value", "drift_usual_distance"},
+    "search-turns-vague": {
+        "rag:legs_overlap:mean30s", "rag:nearest_passage:mean30s", "rag_dense_score_gap", "rag_dense_top_score",
+        "rag_legs_overlap_ratio", "rag_rerank_moved_rank",
+    },
+    "worse-releases-pass": {
+        "gate_difference_high", "gate_perfect_ratio", "gate_questions", "gate_round_seconds",
+    },
+}  # fmt: skip
+"""What says what is wrong, by scenario: of all that was recorded nothing else may be evidence."""
+
+
+def simple_queries(metric: str) -> Iterator[str]:
+    """What somebody asks who only knows the name."""
+    if metric.endswith("_bucket"):
+        yield f"histogram_quantile(0.5, sum by (le) (rate({metric}[30s])))"
+    elif metric.endswith("_sum"):
+        yield f"sum(rate({metric}[30s]))"
+        yield f"sum(rate({metric}[30s])) / sum(rate({metric.removesuffix('_sum')}_count[30s]))"
+    elif metric.endswith(("_count", "_total")):
+        yield f"sum(rate({metric}[30s])) or vector(0)"
+    else:
+        yield f"sum({metric})"
+        yield f"avg_over_time(max({metric})[30s:1s])"
+
+
+@pytest.mark.parametrize("name", all_ids())
+def test_of_all_that_was_recorded_only_what_tells_the_cause_is_evidence(name: str) -> None:
+    """Exploit: give the length of the queue, of which the decoy has less, or a twin of a metric that is no evidence."""
+    scenario = find(name)
+    truth, folder = scenario.truth.diagnosis, scenario.folder / "hidden"
+    recordings = {run: load(folder / file) for run, file in truth.recordings}
+    evidence = set()
+    with Replay(recordings) as replay:
+        for metric in recordings["broken"].metrics:
+            for query in simple_queries(metric):
+                if not refusals(query, recordings["broken"].metrics, 60) and not of_symptoms(query, truth.symptoms):
+                    values = {run: value_in(replay, run, query, one) for run, one in recordings.items()}
+                    if compare(values, truth.separation, of_shares(query)).separates:
+                        evidence.add(re.sub("_(bucket|sum|count)$", "", metric))
+    assert evidence <= TELL[name]
+    assert truth.query is not None
+    answer = Diagnosis(component="caller", mechanism="none", query=truth.query)
+    assert grade(answer, truth, folder).query_points > 0
+
+
+def value_in(replay: Replay, run: str, query: str, recording: Recording) -> float | None:
+    found = [replay.query(run, query, before) for before in moments(recording)]
+    return middle([samples[0].value if len(samples) == 1 else None for samples in found])

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from stack.evals.baseline import SCHEMA, Baseline, digest_of
+from stack.evals.baseline import SCHEMA, Baseline
 from stack.evals.example import Failure, Row
 from stack.evals.suite import Named
 
@@ -29,12 +29,11 @@ def suite(folder: Path, name: str = "texts", **changes: object) -> Named:
 def rows(
     scores: np.ndarray | list[float], name: str = "right", slices: tuple[str, ...] = (), **more: float
 ) -> dict[str, Row]:
-    return {
-        f"e{place:03}": Row(
-            "texts", f"e{place:03}", "k", slices, {}, {"text": ""}, {name: float(score), "at_once": 1.0, **more}, 0.1
-        )
-        for place, score in enumerate(scores)
-    }
+    found = {}
+    for place, score in enumerate(scores):
+        all_scores = {name: float(score), "at_once": 1.0, **more}
+        found[f"e{place:03}"] = Row("texts", f"e{place:03}", "k", "d", slices, {}, {"text": ""}, all_scores, 0.1)
+    return found
 
 
 def failed(row: Row, error: str = "gateway answered 500", what: Failure = "stack") -> Row:
@@ -46,6 +45,6 @@ def baseline(of: Named, before: dict[str, Row], mode: str = "quick", quick: list
         SCHEMA, of.name, of.hash, mode, {}, "a machine", 0.0,
         {name: row.scores for name, row in before.items()},
         {},
-        {name: digest_of(row) for name, row in before.items()},
+        {name: row.digest for name, row in before.items()},
         sorted(before if quick is None else quick),
     )  # fmt: skip

@@ -1,11 +1,18 @@
-"""The graded load: what is done before it is sent."""
+"""The graded load: what is done before it is sent, and whether what it was sent to may be graded."""
 
+import json
+from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from handmade import a_run
 
-from lab import check
+from lab import check, workspace
+from lab.code import code_digest
+from lab.grade import Grade
+from lab.run import Run
+from lab.runtime import launch
 from lab.scenario import find
 
 
@@ -21,6 +28,23 @@ def test_what_must_forget_is_restarted_and_what_was_stopped_stays_so(monkeypatch
     monkeypatch.setattr(check, "wait_ready", lambda run, progress, names: done.append(list(names)))
     check._restart_fresh(None, ("drift", "gate"), print)
     assert done == ["stop drift", "forget drift", "start drift", ["drift"]]
+
+
+@pytest.mark.parametrize("at", [(check.control, "stop"), (check.state, "forget")])
+def test_what_must_forget_runs_again_when_a_check_is_interrupted_before_it(monkeypatch, at):
+    """Bug: it stayed stopped, the next check took that for wanted, and the right mend failed."""
+
+    def ctrl_c(*_):
+        raise KeyboardInterrupt
+
+    started = []
+    monkeypatch.setattr(check.control, "running", lambda run: {"drift", "gate"})
+    monkeypatch.setattr(check.control, "stop", lambda run, name: None)
+    monkeypatch.setattr(check.control, "start", lambda run, name: started.append(name))
+    monkeypatch.setattr(*at, ctrl_c)
+    with pytest.raises(KeyboardInterrupt):
+        check._restart_fresh(None, ("drift", "gate"), print)
+    assert started == ["drift"]
 
 
 def test_a_queue_that_practice_has_filled_is_empty_for_the_graded_load(tmp_path):
@@ -66,3 +90,78 @@ def test_each_check_of_a_drill_draws_other_requests(tmp_path, monkeypatch):
         with pytest.raises(Sent):
             check.check(run, scenario, baseline, print)
     assert drawn[0] != drawn[1]
+
+
+# ── what was sent to is what was applied ──
+
+SCENARIO = find("answers-start-late")
+
+
+@pytest.fixture
+def running() -> set[str]:
+    """The services that run."""
+    return set(SCENARIO.public.services)
+
+
+@pytest.fixture
+def run(tmp_path: Path, running: set[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """A drill that runs as it was applied; a check of it measures nothing."""
+    services = SCENARIO.public.services
+    run = a_run(tmp_path / "run", digest=SCENARIO.digest, services=services, code=code_digest(services))
+    workspace.write(workspace.placed(workspace.broken(SCENARIO), run.ports), run.applied)
+    for name in services:
+        launch.note(run, name)
+    for name in ("stop", "start"):
+        monkeypatch.setattr(check.control, name, lambda *_: None)
+    monkeypatch.setattr(check.control, "running", lambda run: running)
+    for name in ("_warm_up", "_restart_fresh", "_wait_idle", "clear", "send", "wait_scraped", "metric_figures",
+                 "prompt_figures"):  # fmt: skip
+        monkeypatch.setattr(check, name, lambda *_: None)
+    plan = SimpleNamespace(header=SimpleNamespace(rate=1.0, requests=1, seconds=1.0))
+    monkeypatch.setattr(check, "plan_for", lambda *_: plan)
+    monkeypatch.setattr(check, "measure_anchor", lambda seconds: 100.0)
+    meter = SimpleNamespace(start=lambda: meter, stop=lambda: SimpleNamespace(as_dict=dict))
+    monkeypatch.setattr(check, "HostMeter", lambda roots: meter)
+    monkeypatch.setattr(check, "grade", lambda folder, public: Grade("fail", (), (), {}, {}))
+    return run
+
+
+def found_changed(run: Run, stopped: tuple[str, ...] = ()) -> str | None:
+    """What the grade of a check is told, which is not graded then."""
+    baseline = SimpleNamespace(capacity=10.0, anchor=100.0, as_dict=dict)
+    folder, _ = check.check(run, SCENARIO, baseline, print, stopped=stopped)
+    return json.loads((folder / "measurements.json").read_text())["conditions"]["changed"]
+
+
+def during_the_load(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], object]) -> None:
+    monkeypatch.setattr(check, "send", lambda *_: happens())
+
+
+def test_what_runs_as_it_was_applied_is_graded(run):
+    assert found_changed(run) is None
+
+
+def test_a_service_that_did_not_run_before_the_load_is_told_with_what_to_do(run, running, monkeypatch):
+    running.remove("llm")
+    during_the_load(monkeypatch, lambda: running.add("llm"))
+    said = found_changed(run)
+    assert said.startswith("llm: not running, or not with the file in applied/")
+    assert "`lab apply`" in said
+
+
+def test_what_a_control_has_stopped_is_graded_without_it(run, running):
+    running.remove("llm")
+    assert found_changed(run, stopped=("llm",)) is None
+
+
+def test_a_service_that_runs_with_another_file_than_is_read_for_the_grade_is_told(run, monkeypatch):
+    """Exploit: while what is forbidden is graded, write into applied/ what is allowed."""
+    file = run.applied / "llm.yaml"
+    during_the_load(monkeypatch, lambda: file.write_text(file.read_text() + "# as ever\n"))
+    assert found_changed(run).startswith("llm: not running, or not with the file in applied/")
+
+
+def test_a_service_that_ended_in_the_load_is_told_as_one_that_ended(run, running, monkeypatch):
+    """With its own words, and no pass: see `_ended`."""
+    during_the_load(monkeypatch, lambda: running.remove("llm"))
+    assert found_changed(run) is None

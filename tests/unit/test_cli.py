@@ -215,6 +215,18 @@ def test_the_difference_is_shown_and_given_as_json(ended):
     assert "+  seed: 8" in call("diff").stdout
 
 
+def test_the_difference_tells_what_an_interrupted_apply_has_left(ended, monkeypatch):
+    """Bug: the workspace was said to be what runs."""
+    monkeypatch.setattr(cli.control, "alive", lambda run: True)
+    monkeypatch.setattr(cli.drill, "out_of_service", lambda run: ["llm"])
+    found = payload(call("diff", "--json"))
+    assert (found["diff"], found["out_of_service"]) == ("", ["llm"])
+    said = call("diff").stdout
+    assert "what runs" not in said
+    assert "llm: not running, or not with the file in applied/ (an apply was interrupted" in said
+    assert "`lab apply` mends that" in said
+
+
 def test_a_file_that_was_removed_from_the_workspace_is_named(ended):
     (ended.workspace / "llm.yaml").unlink()
     result = call("diff")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.diagnosis import Truth, load_vocabulary
-from lab.evidence import MAX_CHARS, SMALLEST, compare, of_shares, refusals
+from lab.evidence import MAX_CHARS, SMALLEST, compare, grows_alike, of_shares, of_symptoms, refusals
 from stack.settings import ConfigError, parse
 
 STACK = {"vllm:num_requests_waiting", "vllm:prompt_tokens_total", "gateway_requests_total"}
@@ -39,7 +39,10 @@ def why(broken: float | None, healthy: float | None, decoy: float | None) -> str
         "sum(rate(vllm:prompt_tokens_total[1m])) or vector(0)",
         "sum by (instance) (vllm:num_requests_waiting)",
         "rate(process_cpu_seconds_total[30s]) / on (job) rate(vllm:prompt_tokens_total[30s])",
-        "count_over_time((vllm:num_requests_waiting > 4)[30s:1s])",
+        "count_over_time((vllm:num_requests_waiting > 0)[30s:1s])",
+        f"{GOOD} / (sum(rate(vllm:prompt_tokens_total[30s])) > 0)",
+        f"100 * (1 - {GOOD})",
+        "histogram_quantile(0.95, sum by (le) (rate(vllm:prompt_tokens_total[30s]))) - vllm:num_requests_waiting",
     ],
 )
 def test_queries_that_a_person_on_call_would_write_are_taken(query: str) -> None:
@@ -134,6 +137,61 @@ def test_a_window_longer_than_the_recordings_is_refused(window: str) -> None:
 def test_a_query_that_blows_a_small_difference_up_is_refused(query: str) -> None:
     """Exploit: two runs never measure quite the same; the 50th power of 3 % is a factor of 4."""
     assert refused(query) != ""
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        f"{GOOD} > bool 0.35",
+        f"({GOOD} > 0.35) or vector(0)",
+        f"({GOOD} < 2) * 0 + 1 or vector(0)",
+        f"({GOOD} > {GOOD}) or vector(0)",
+        f"({GOOD} > (0.35)) or vector(0)",
+        f"0.35 < {GOOD}",
+    ],
+)
+def test_a_comparison_that_draws_a_line_between_the_runs_is_refused(query: str) -> None:
+    """Exploit: a number that lies between makes 1 and 0 of .33 and .17."""
+    assert "give the quantity itself" in refused(query)
+
+
+CAUSE = "sum(rate(vllm:prefix_cache_hits_total[30s]))"
+
+
+@pytest.mark.parametrize(("query", "symptoms", "only"), [
+    ("sum(rate(loadgen_requests_total[30s]))", (), True),
+    ("loadgen:within_1s:ratio30s", (), True),
+    ("vllm:num_requests_waiting / up", (), True),
+    ("sum(rate(vllm:request_params_n_count[30s]))", (), True),
+    ("drift_limit", (), False),
+    ("drift_limit", ("drift_.*",), True),
+    ("drift_limit", ("drift",), False),
+    (f"sum(vllm:num_requests_waiting) + 0 * {CAUSE}", (), True),
+    (f"vllm:num_requests_waiting and on () {CAUSE}", (), True),
+    (f"{CAUSE} / sum(loadgen_requests_total)", (), False),
+    (f"{CAUSE} / (sum(rate(loadgen_requests_total[30s])) > 0)", (), False),
+    (f"{CAUSE} / 2 * sum(loadgen_requests_total)", (), True),
+])  # fmt: skip
+def test_what_callers_see_and_what_a_scenario_names_is_the_symptom_but_as_a_divisor(
+    query: str, symptoms: tuple[str, ...], only: bool
+) -> None:
+    """Exploit: name another metric beside the queue, and do nothing with it."""
+    assert of_symptoms(query, symptoms) is only
+
+
+@pytest.mark.parametrize(("values", "twice", "alike"), [
+    ((0.33, 0.64, 0.17), (0.66, 1.28, 0.34), True),  # x
+    ((0.67, 0.36, 0.83), (0.67, 0.36, 0.83), True),  # 1 - a share of two counters
+    ((4.0, 1.0, 0.0), (16.0, 4.0, 0.0), True),  # a product of two
+    ((4.0, 1.0, None), (2.0, 0.5, None), True),  # 1 / x
+    ((6.0, 0.0, 0.0), (22.0, 0.0, 0.0), False),  # clamp_min(x - 10, 0)
+    ((0.02, 0.31, 0.16), (0.31, 0.95, 0.01), False),  # abs(x - .35)
+    ((6.0, 0.0, 0.0), (12.0, 0.0, 0.1), False),
+])  # fmt: skip
+def test_a_quantity_grows_with_what_it_is_made_of(values, twice, alike: bool) -> None:
+    runs = ("broken", "healthy", "decoy")
+    found = grows_alike(dict(zip(runs, values, strict=True)), dict(zip(runs, twice, strict=True)), 2.0)
+    assert found is alike
 
 
 def test_a_metric_that_was_not_recorded_is_refused_with_the_nearest_name() -> None:

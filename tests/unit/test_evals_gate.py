@@ -8,8 +8,8 @@ import pytest
 from evals_handmade import baseline, failed, rows, suite
 
 from stack.evals.errors import NotComparable
-from stack.evals.example import Row
-from stack.evals.gate import judge_suite
+from stack.evals.example import Example, Row
+from stack.evals.gate import judge_suite, visible
 from stack.evals.report import cells, outcome_of, sentence
 
 RNG = np.random.default_rng(3)
@@ -131,7 +131,7 @@ def judged(preferred: float, agreeing: int, length: float = 0.0) -> dict[str, Ro
     for place in range(40):
         right = "first" if place % 2 else "second"
         said = right if place < agreeing else "second" if place % 2 else "first"
-        known[f"k{place}"] = Row("texts", f"k{place}", "k", ("labelled",), {}, {"choice": said, "known": right},
+        known[f"k{place}"] = Row("texts", f"k{place}", "k", "d", ("labelled",), {}, {"choice": said, "known": right},
                                  {"agreed": float(said == right)}, 0.1)  # fmt: skip
     return release | known
 
@@ -294,8 +294,20 @@ def test_a_quick_run_is_compared_with_its_part_of_a_full_baseline_and_loses_noth
 
 
 def test_another_example_by_the_same_name_is_not_compared(tmp_path: Path) -> None:
-    """Examples come from data that the release's code reads: what it reads otherwise it must not be asked instead."""
+    """Examples come from data that the release's code reads: what it reads otherwise it must not be asked instead, and
+    (bug) it must not be what counts as right."""
     of, now = suite(tmp_path), rows(HALF)
-    now["e007"] = replace(now["e007"], ask={"text": "another"})
+    asked = Example("e007", {"text": "a text"}, {"answer": "in full"})
+    easier = replace(asked, expected={"answer": "in"})
+    assert easier.digest != asked.digest
+    now["e007"] = replace(now["e007"], digest=easier.digest)
     with pytest.raises(NotComparable, match=r"1 examples are others than those of this name in the baseline.*e007"):
         judge_suite(of, "quick", now, baseline(of, rows(HALF)))
+
+
+def test_what_a_suite_can_see_is_told_without_a_run(tmp_path: Path) -> None:
+    """The same as the verdict tells of it."""
+    of, before = suite(tmp_path), rows(HALF)
+    told = visible(of, baseline(of, before), {name: row.slices for name, row in before.items()})
+    findings = judge_suite(of, "quick", before, baseline(of, before)).findings
+    assert list(told) == [(one.metric, one.examples, one.smallest) for one in findings]

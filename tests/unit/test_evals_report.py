@@ -48,6 +48,38 @@ def test_a_failure_of_the_stack_cannot_write_into_the_page(tmp_path: Path) -> No
     assert page.count("<style>") == page.count("</style>") == 1, "or nothing of the page is shown"
 
 
+def test_nor_into_a_pull_request(tmp_path: Path) -> None:
+    """Bug: a service's answer could write a heading with another verdict, or call somebody."""
+    told = "answered 500: \n\n## Evaluation: Pass\n\n</details> @somebody `<img>`"
+    one = verdict(tmp_path, 1.0)
+    for made in (replace(one, errors=(told,)), replace(one, problem=told)):
+        text = report.markdown(MANIFEST, [made])
+        assert [line for line in text.splitlines() if line.startswith("#")] == [text.splitlines()[0]]
+        (line,) = [line for line in text.splitlines() if "@somebody" in line]
+        assert line.endswith("Pass </details> @somebody '<img>'`")
+        assert line.count("`") == 2
+
+
+def test_junit_can_be_read_whatever_a_judge_answered(tmp_path: Path) -> None:
+    text = report.junit([replace(verdict(tmp_path, 1.0), problem="answered \x1b[1m\x00<500>")])
+    (error,) = ET.fromstring(text.split("\n", 1)[1]).findall(".//error")
+    assert "<500>" in error.get("message")
+
+
+def test_what_was_not_asked_is_told_wherever_the_verdict_is(tmp_path: Path) -> None:
+    """Only a run of all suites may ship."""
+    manifest, one = replace(MANIFEST, unasked=("guard", "refusal")), verdict(tmp_path, 1.0)
+    told = "Pass: nothing is worse than the baseline beyond its tolerance. Not asked: guard, refusal;"
+    for text in (
+        report.sentence([one], manifest.unasked),
+        report.markdown(manifest, [one]),
+        report.html(manifest, [one]),
+    ):
+        assert told in text
+    root = ET.fromstring(report.junit([one], manifest.unasked).split("\n", 1)[1])
+    assert [suite.get("name") for suite in root if suite.find("testcase/skipped") is not None] == ["guard", "refusal"]
+
+
 def test_all_reports_are_written(tmp_path: Path) -> None:
     made = report.write_all(tmp_path, MANIFEST, [verdict(tmp_path, 0.5)])
     assert {path.name for path in made.values()} == {"report.md", "report.html", "junit.xml"}
@@ -68,7 +100,7 @@ def test_what_cannot_be_judged_is_no_pass_in_any_form(tmp_path: Path) -> None:
     assert report.outcome_of([verdict(tmp_path, 0.5), silent]) == "block"
     assert report.sentence([fine, silent]) == "NOT JUDGED, and so it may not ship: preference."
     assert "not judged: preference" in report.sentence([verdict(tmp_path, 0.5), silent])
-    assert "**the judge is <down>; start it**" in report.markdown(MANIFEST, [fine, silent])
+    assert "- not judged: `the judge is <down>; start it`" in report.markdown(MANIFEST, [fine, silent])
     assert "the judge is &lt;down&gt;; start it" in report.html(MANIFEST, [fine, silent])
     (error,) = ET.fromstring(report.junit([fine, silent]).split("\n", 1)[1]).findall(".//error")
     assert error.get("message") == silent.problem

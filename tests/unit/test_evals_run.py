@@ -12,7 +12,7 @@ from local_http import Asked, Local, answering
 from stack.evals import run as suites_run
 from stack.evals.example import Example
 from stack.evals.results import Identity, Manifest, Results
-from stack.evals.stack_client import Addresses, Failed, Held, JudgeEndpoint, Places, Stack, Unreachable
+from stack.evals.stack_client import TRIES, Addresses, Failed, Held, JudgeEndpoint, Places, Stack, Unreachable
 from stack.evals.suite import Named
 from stack.evals.tasks import moderation
 from stack.settings import ConfigError
@@ -225,6 +225,22 @@ async def test_a_stream_is_an_answer_when_it_comes_to_its_end(events: list, told
             answer = await stack.chat_streamed([])
     assert (answer["text"], answer["finish"]) == ("Yes, it is.", "stop")
     assert answer["first_words"] > 0
+
+
+async def test_a_stream_that_is_refused_for_now_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bug: half of the answers counted as failed where the other half was only late."""
+    monkeypatch.setattr("stack.evals.stack_client.PAUSE_SECONDS", 0.01)
+    stream = "".join(f"data: {json.dumps(event)}\n\n" for event in [*STREAM, END]).encode()
+    answers = [(503, {"error": {"code": "overloaded"}}), (429, {"error": {"code": "rate_limited"}}), (200, stream)]
+    with answering(lambda _: answers.pop(0)) as local:
+        async with Stack(Addresses(local.url, "key")) as stack:
+            assert (await stack.chat_streamed([]))["text"] == "Yes, it is."
+            assert stack.refusals == 2
+    with answering(lambda _: (503, {"error": {"code": "overloaded"}})) as local:
+        async with Stack(Addresses(local.url, "key")) as stack:
+            with pytest.raises(Failed, match="answered 503"):
+                await stack.chat_streamed([])
+            assert stack.refusals == TRIES
 
 
 @pytest.mark.parametrize(("status", "code"), [(403, "under_review"), (400, "content_filter")])

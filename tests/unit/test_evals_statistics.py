@@ -78,10 +78,24 @@ def test_a_baseline_without_an_error_promises_no_more_than_its_size_allows() -> 
         lost = (rng.uniform(0, 1, 100) < effect).astype(float)
         seen += -lost.mean() + 1.96 * lost.std(ddof=1) / 10 < -0.03
     assert 140 <= seen <= 180
-    assert smallest_effect(np.ones(3), tolerance=0.03) > 0.6
     assert 0.05 < smallest_effect(np.ones(100), tolerance=0) < 0.1, "bug: nothing at all was said to be seen"
 
 
 def test_samples_of_different_examples_cannot_be_paired() -> None:
     with pytest.raises(ValueError, match="same examples"):
         paired(mean, np.ones(3), np.ones(4), np.ones(3))
+
+
+def test_of_three_examples_all_have_to_be_lost() -> None:
+    """Bug: .75 was promised, where .42 of such losses are seen."""
+    assert smallest_effect(np.ones(3), tolerance=0.03) == pytest.approx(0.8 ** (1 / 3))
+    two = paired(mean, np.array([0.0, 0, 1]), np.ones(3), NOTHING[:3])
+    three = paired(mean, np.zeros(3), np.ones(3), NOTHING[:3])
+    assert two.high == 0
+    assert three.high == -1
+
+
+def test_no_more_than_there_is_can_be_lost() -> None:
+    half = np.array([0.0, 1.0] * 4)
+    assert smallest_effect(half, tolerance=0, room=0.5) == float("inf"), "eight examples see no loss of a half"
+    assert smallest_effect(half, tolerance=0) < 0.6

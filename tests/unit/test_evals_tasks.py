@@ -208,8 +208,25 @@ def test_what_users_read_stands_in_the_document_that_is_named(title: str, text: 
 )
 def test_a_conversation_reaches_the_engine_whole_and_in_order(got: list[str], whole: int) -> None:
     sent = [{"role": "user", "content": one} for one in "abc"]
-    output = {"messages": [{"role": "user", "content": one} for one in got]}
-    assert Conversation().score(Example("r", {"messages": sent}, {}, (RENDERED,)), output) == {"whole": whole}
+    messages = [{"role": "user", "content": one} for one in got]
+    output = {"messages": messages, "of_another": messages}
+    assert Conversation().score(Example("r", {"messages": sent}, {}, (RENDERED,)), output)["whole"] == whole
+
+
+@pytest.mark.parametrize(("here", "there", "shared"), [
+    ("the rules", "the rules", len("system\nthe rules\nuser\n")),
+    ("ticket 1: the rules", "ticket 2: the rules", len("system\nticket ")),
+    ("17, the rules", "18, the rules", len("system\n1")),
+])  # fmt: skip
+def test_what_conversations_have_in_common_is_their_beginning(here: str, there: str, shared: int) -> None:
+    """A line that differs for each request, before the rules: no prefix cache finds anything behind it."""
+
+    def messages(rules: str, question: str) -> list[dict[str, str]]:
+        return [{"role": "system", "content": rules}, {"role": "user", "content": question}]
+
+    output = {"messages": messages(here, "why?"), "of_another": messages(there, "how?")}
+    example = Example("r", {"messages": output["messages"][1:]}, {}, (RENDERED,))
+    assert Conversation().score(example, output) == {"whole": 1, "shared": shared}
 
 
 @pytest.mark.parametrize(("text", "answered"), [("Yes, it is.", 1), (" ", 0)])
@@ -231,17 +248,17 @@ def test_abuse_that_people_look_at_counts_as_stopped(abusive: bool, decision: st
     assert Moderation().score(Example("t", {}, {"abusive": abusive}), output)["right"] == right
 
 
-@pytest.mark.parametrize(("tier", "escalated", "reviewed"), [(2, 0, 0), (3, 1, 0), ("review", 1, 1)])
-def test_what_a_model_decides_is_no_review(tier: int | str, escalated: int, reviewed: int) -> None:
+@pytest.mark.parametrize(("tier", "reviewed"), [(2, 0), (3, 0), ("review", 1)])
+def test_what_a_model_decides_is_no_review(tier: int | str, reviewed: int) -> None:
     output = MODERATED | {"tier": tier, "categories": {"harassment": 0.7}}
     scores = Moderation().score(Example("t", {}, {"abusive": True}), output)
-    assert (scores["escalated"], scores["reviewed"], scores["harassment"]) == (escalated, reviewed, 1)
+    assert (scores["reviewed"], scores["harassment"]) == (reviewed, 1)
 
 
 @pytest.mark.parametrize("judged", [True, False])
 def test_whether_the_language_model_had_its_say(judged: bool) -> None:
     scores = Moderation().score(Example("t", {}, {"abusive": True}), MODERATED | {"tier": "review", "judged": judged})
-    assert (scores["escalated"], scores["judged"]) == (1.0, judged)
+    assert (scores["reviewed"], scores["judged"]) == (1.0, judged)
 
 
 @pytest.mark.parametrize("category", ["self-harm/intent", "illicit"])

@@ -34,7 +34,7 @@ def judged(preferred: float) -> dict[str, Row]:
     known = {}
     for place, right in enumerate(["first", "second"] * 5):
         said = {"choice": right, "known": right}
-        known[f"k{place}"] = Row("texts", f"k{place}", "k", ("labelled",), {}, said, {"agreed": 1.0}, 1.0)
+        known[f"k{place}"] = Row("texts", f"k{place}", "k", "d", ("labelled",), {}, said, {"agreed": 1.0}, 1.0)
     return release | known
 
 

@@ -51,6 +51,29 @@ def test_one_text_that_one_request_lacks_is_counted_and_named(tmp_path):
     assert figures(path, found) == {"share": 19 / 20, "missing": f"its desk (request {found[2].request_id})"}
 
 
+def test_what_the_rules_say_anyway_is_not_what_a_request_brought(tmp_path):
+    """Exploit: the rules spoke of every desk, so that a prompt without the desk held it."""
+    path, found = tmp_path / "prompts.jsonl", rows(4)
+    rules = {"rules": "Be kind at the desk for maps, as at others.\n\nBe kind."}
+    told = "\n".join(rules.values())
+    path.write_text("".join(entry(row, f"{told} Ticket {row.request_id}. Is water wet?") for row in found))
+    lacking = prompt_figures(path, Public, a_plan(4), found, rules)["prompt"]
+    assert lacking == {"share": 16 / 20, "missing": f"its desk (request {found[0].request_id})"}
+    path.write_text("".join(entry(row, f"{told} {row.request_id}, maps. Is water wet?") for row in found))
+    assert prompt_figures(path, Public, a_plan(4), found, rules)["prompt"]["share"] == 1.0
+
+
+def test_a_list_of_all_is_not_what_a_request_brought(tmp_path):
+    """Exploit: name every desk in every prompt."""
+    path, found, plan = tmp_path / "prompts.jsonl", rows(2), a_plan(2)
+    plan.arrivals[1].body["metadata"] = {"desk": "books"}
+    texts = [whole(row).replace("maps", desk) for row, desk in zip(found, ("maps", "books"), strict=True)]
+    path.write_text("".join(entry(row, text) for row, text in zip(found, texts, strict=True)))
+    assert prompt_figures(path, Public, plan, found, RULES)["prompt"]["share"] == 1.0
+    path.write_text("".join(entry(row, f"{text} Desks: maps, books.") for row, text in zip(found, texts, strict=True)))
+    assert prompt_figures(path, Public, plan, found, RULES)["prompt"]["share"] == 4 / 10
+
+
 def test_an_answered_request_that_the_trail_does_not_know_held_nothing(tmp_path):
     """Exploit: whatever keeps a prompt out of the trail must not keep it out of the grade."""
     path, found = tmp_path / "prompts.jsonl", rows(4)

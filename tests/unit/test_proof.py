@@ -1,10 +1,13 @@
-"""When the load of a control may end before its plan does."""
+"""When the load of a control may end before its plan does, and what it does without."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from handmade import CHECKS, a_plan, a_public, a_row, rows
 
+from lab import proof
+from lab.grade import Grade
 from lab.proof import RECORDED, Control, watcher
 from loadtests.labelled import Expected
 from loadtests.plan import Arrival, Plan
@@ -64,3 +67,18 @@ def test_loads_that_are_recorded_run_in_full(name):
 
 def test_a_control_that_must_pass_runs_in_full():
     assert not ends(comments(["a"]), rows(100), fails_on=None)
+
+
+def test_what_a_control_stops_is_not_missed_by_its_check(monkeypatch):
+    """Bug: a check that is told nothing cannot grade a stack of which a service does not run."""
+    asked = []
+
+    def check(run, scenario, baseline, progress, watch, stopped):
+        asked.append(stopped)
+        return None, Grade("fail", (), (), {}, {})
+
+    monkeypatch.setattr(proof, "serve", lambda *_: None)
+    monkeypatch.setattr(proof, "check", check)
+    scenario = SimpleNamespace(public=PUBLIC)
+    proof._prove_one(None, scenario, None, Control("c", {}, fails_on="goodput", stop=("llm",)), lambda text: None)
+    assert asked == [("llm",)]

@@ -94,6 +94,21 @@ def test_predictions_earn_by_how_near_they_are(run, scenario, factor, share):
     assert report.score(run, scenario)["predictions"] == pytest.approx(report.PREDICTION_POINTS * share)
 
 
+def test_what_is_read_off_the_mended_stack_is_no_prediction(run, scenario):
+    """Exploit: mend it, look, and "predict" what is there. What was said before counts."""
+    name, true = next(iter(scenario.truth.predictions.items()))
+    answer(run, scenario, predictions=(f"{name}={true * 0.5}",))
+    run.event("apply", services=["gateway"], diff="-x: 1\n+x: a\n")
+    run.event("apply_failed", services=["gateway"], problem="not a number")
+    run.event("apply", services=["moderation"], diff="")  # it had ended, and was started again
+    answer(run, scenario, predictions=(f"{name}={true * 0.5}",))
+    run.event("apply", services=["gateway"], diff="-x: 1\n+x: 2\n")  # interrupted or not: it may be looked at
+    with pytest.raises(report.WrongAnswer, match="would be a measurement"):
+        answer(run, scenario, predictions=(f"{name}={true}",))
+    answer(run, scenario)
+    assert report.score(run, scenario)["predictions"] == pytest.approx(report.PREDICTION_POINTS * 0.5)
+
+
 @pytest.mark.parametrize("guess", ["nan", "inf", "-inf"])
 def test_a_prediction_that_is_no_number_earns_nothing(run, scenario, guess):
     """Exploit: NaN is neither near nor far, and a careless maximum makes points of it."""
@@ -125,6 +140,8 @@ def test_the_report_names_the_drill_and_tells_its_story_in_order(run, scenario):
     run.event("symptom", value=0.25, seconds=12.0)
     run.event("hint", number=1)
     run.event("apply", services=["llm"], diff="-  max_num_seqs: 1\n+  max_num_seqs: 16")
+    run.event("apply_interrupted", services=["llm"])
+    run.event("apply", services=["llm"], diff="")  # of the same, for a service that it had left stopped
     run.event("applied", services=["llm"])
     run.event("process", service="gateway", state="exited", pid=7, exit_status=-1)
     run.event("process", service="gateway", state="running", pid=8, exit_status=None)
@@ -137,10 +154,10 @@ def test_the_report_names_the_drill_and_tells_its_story_in_order(run, scenario):
     assert "run `20270115-080000-beef`, started 2027-01-15 08:00 UTC" in text
     told = [line.split(" | ", 1)[1].rstrip(" |") for line in section(text, "Timeline").splitlines()[4:] if line]
     assert [one.split(":")[0] for one in told] == [
-        "drill started", "the symptom shows (0.25)", "hint 1", "applied; restarted llm", "gateway exited",
-        "check 1", "diagnosis", "check 2", "stopped",
+        "drill started", "the symptom shows (0.25)", "hint 1", "an apply was interrupted", "applied; restarted llm",
+        "gateway exited", "check 1", "diagnosis", "check 2", "stopped",
     ]  # fmt: skip
-    assert "```diff\n-  max_num_seqs: 1\n+  max_num_seqs: 16\n```" in section(text, "Changes")
+    assert section(text, "Changes").strip() == "```diff\n-  max_num_seqs: 1\n+  max_num_seqs: 16\n```"
 
 
 def test_the_newest_check_is_shown_with_every_value(run, scenario):

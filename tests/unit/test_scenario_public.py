@@ -53,7 +53,7 @@ def test_what_is_to_be_predicted_does_not_name_the_mechanism(scenario):
 
 
 def test_the_public_part_shows_no_line_of_the_fault_or_of_a_fix(scenario):
-    parts: list[Any] = [scenario.patch("fault", name) for name in scenario.public.services]
+    parts: list[Any] = [scenario.layer("fault")]
     parts += [change.patch for _, change in changes(scenario)]
     lines = {line.strip().casefold() for part in parts for text in texts_in(part) for line in text.splitlines()}
     public = told_in_public(scenario)

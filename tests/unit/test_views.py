@@ -3,7 +3,8 @@
 import pytest
 
 from lab.grade import CheckResult
-from lab.views import Steps, margin_of, value_of
+from lab.scenario import all_ids, find
+from lab.views import Steps, allowed, margin_of, value_of
 
 
 def test_progress_without_a_terminal_is_a_line_a_step_and_one_every_ten_seconds_of_a_long_one():
@@ -46,3 +47,11 @@ def test_shares_are_per_cent_and_everything_else_a_number(kind, value, shown):
 )
 def test_a_margin_is_a_factor_only_where_that_says_something(result, shown):
     assert margin_of(result) == shown
+
+
+def test_a_briefing_tells_each_number_that_is_graded():
+    told = {check.id: allowed(check) for name in all_ids() for check in find(name).public.checks}
+    assert told["kv_budget"] == "at most 268,435,456"
+    assert told["prefill_cost"] == "at most 3 × the healthy stack's"
+    assert told["goodput"] == "at least 90%"
+    assert told["too_weak"] == "at most 0.2"

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from lab import drill, workspace
 from lab.run import Ports, Run, RunError
+from lab.runtime import launch
 from lab.runtime.services import SERVICES
 from stack.settings import ConfigError, protected_paths
 
@@ -306,14 +307,22 @@ def run(tmp_path: Path, configs: Configs, monkeypatch: pytest.MonkeyPatch) -> Ru
     for folder in (run.applied, run.workspace):
         workspace.write(configs, folder)
     (run.folder / "original.json").write_text(json.dumps(configs))
+    running = set()
 
-    def restart(run: Run, name: str) -> None:
+    def start(run: Run, name: str) -> None:
+        launch.note(run, name)
+        running.add(name)
         sequences = workspace.read(run.applied, PAIR)["llm"]["engine"]["max_num_seqs"]
         run.event("restarted", service=name, sequences=sequences)
         if sequences == 13:
             raise RunError("llm does not run (fatal)")
 
-    monkeypatch.setattr(drill.control, "restart", restart)
+    for name in PAIR:
+        launch.note(run, name)
+        running.add(name)
+    monkeypatch.setattr(drill.control, "stop", lambda run, name: running.discard(name))
+    monkeypatch.setattr(drill.control, "start", start)
+    monkeypatch.setattr(drill.control, "running", lambda run: running)
     monkeypatch.setattr(drill, "wait_ready", lambda *_: None)
     return run
 
@@ -356,3 +365,76 @@ def test_a_configuration_that_cannot_be_served_is_taken_back(run, configs):
     assert workspace.read(run.applied, PAIR) == configs
     assert [event["problem"] for event in run.events("apply_failed")] == ["llm does not run (fatal)"]
     assert workspace.read(run.workspace, PAIR)["llm"]["engine"]["max_num_seqs"] == 13  # what was typed is kept
+
+
+def interrupt(run: Run, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
+    """An apply with Ctrl-C just before the engine is stopped, before it is started, or while it is waited for."""
+
+    def ctrl_c(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(drill if moment == "wait_ready" else drill.control, moment, ctrl_c)
+        with pytest.raises(KeyboardInterrupt):
+            drill.apply(run, print)
+
+
+MOMENTS = {"stop": [], "start": ["llm"], "wait_ready": ["llm"]}
+"""What is out of service after an apply of a change to the engine that was interrupted then."""
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_an_apply_after_an_interrupted_one_brings_the_same_into_service(run, monkeypatch, moment):
+    """Bug: the files said new, the process ran with the old ones or not at all, and there was "Nothing to apply"."""
+    edit(run, "engine.max_num_seqs", 8)
+    interrupt(run, monkeypatch, moment)
+    assert drill.out_of_service(run) == MOMENTS[moment]
+    assert drill.apply(run, print) == ["llm"]
+    assert restarts(run)[-1] == ("llm", 8)
+    assert (drill.out_of_service(run), drill.apply(run, print)) == ([], [])
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_change_that_was_taken_back_after_an_interrupted_apply_leaves_nothing_of_it_running(run, monkeypatch, moment):
+    """Exploit: apply what is forbidden, interrupt, take it back: it was graded by files that did not run."""
+    edit(run, "engine.max_num_seqs", 8)
+    interrupt(run, monkeypatch, moment)
+    edit(run, "engine.max_num_seqs", 16)
+    assert drill.apply(run, print) == MOMENTS[moment]
+    assert restarts(run)[-1:] in ([], [("llm", 16)])
+    assert drill.out_of_service(run) == []
+
+
+def test_what_was_interrupted_is_not_what_a_failed_apply_goes_back_to(run, monkeypatch):
+    """Bug: Ctrl-C is for a configuration that does not become ready; the next one must not fall back on it."""
+    edit(run, "engine.max_num_seqs", 8)
+    interrupt(run, monkeypatch, "wait_ready")
+    edit(run, "engine.max_num_seqs", 13)
+    with pytest.raises(RunError, match="the old one is back in service"):
+        drill.apply(run, print)
+    assert restarts(run)[-1] == ("llm", 16)
+    assert drill.out_of_service(run) == []
+
+
+def test_a_service_that_ended_is_started_by_an_apply_of_nothing_new(run):
+    drill.control.stop(run, "llm")
+    assert drill.apply(run, print) == ["llm"]
+    assert drill.out_of_service(run) == []
+
+
+def test_a_file_that_was_edited_in_applied_is_not_in_service_until_it_is_applied(run):
+    """Exploit, and what kill -9 of an apply leaves: the exact bounds are read from there."""
+    edit(run, "engine.max_num_seqs", 8)
+    workspace.write(workspace.read(run.workspace, PAIR), run.applied)
+    assert drill.out_of_service(run) == ["llm"]
+    assert drill.apply(run, print) == ["llm"]
+    assert (restarts(run), drill.out_of_service(run)) == ([("llm", 8)], [])
+
+
+def test_a_new_layout_of_a_service_that_is_not_restarted_leaves_it_in_service(run):
+    """Bug: its file was written anew as well, and then was not the one that it was started with."""
+    gateway = workspace.read(run.workspace, PAIR)["gateway"]
+    workspace.write({"gateway": dict(reversed(gateway.items()))}, run.workspace)
+    edit(run, "engine.max_num_seqs", 8)
+    assert drill.apply(run, print) == ["llm"]
+    assert drill.out_of_service(run) == []

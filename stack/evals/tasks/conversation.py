@@ -25,6 +25,8 @@ LONG, VERY_MANY = "long", 110
 
 Messages = list[dict[str, str]]
 
+_ANOTHER = [{"role": "user", "content": "Where are the books about whales?"}]
+
 _STORY = (
     "I have been a reader of this library for eleven years.",
     "I come on Saturdays with my two children, who like the books about animals best.",
@@ -66,10 +68,13 @@ turns is another one, this model gives that of the other book. Of three turns an
 class Conversation:
     """answered: there is an answer. remembered: it has the number that the last message tells, or what an earlier
     turn tells. long: a conversation that is nearly as long as the engine has room for is answered. whole: what the
-    engine would get ends in all messages, in their order, behind something of the assistant's own. form: it begins
-    with Yes or No. words: of the desk's answer. first_words: seconds to the first words of a stream."""
+    engine would get ends in all messages, in their order, behind something of the assistant's own. shared: characters
+    with which it begins as another conversation does, which the engine need not read again. form: it begins with Yes
+    or No. words: of the desk's answer. first_words: seconds to the first words of a stream."""
 
-    WORST: ClassVar[Mapping[str, float]] = dict.fromkeys(("answered", "remembered", "long", "whole", "form"), 0.0)
+    WORST: ClassVar[Mapping[str, float]] = dict.fromkeys(
+        ("answered", "remembered", "long", "whole", "shared", "form"), 0.0
+    )
     SCORES: ClassVar[frozenset[str]] = frozenset({*WORST, "prompt_tokens", "answer_tokens", "words", "first_words"})
 
     def examples(self, suite: Named, mode: Mode, places: Places) -> list[Example]:
@@ -80,24 +85,23 @@ class Conversation:
             Example(f"{DESK}-{query.id}", {"messages": [_user(f"{query.text}?")]}, {}, (DESK,))
             for query in queries[-size:]
         ]
-        for turns in TURNS:
-            for number in range(size):
-                before = questions[number * max(TURNS) :][: turns - 1]
-                messages, told = _told_last(number, before)
-                found.append(_example(f"{turns} turns", number, messages, told))
-        for number in range(size // 3):
-            messages, told = _told_last(number, questions[number * MANY :][: MANY - 1])
-            found.append(_example(RENDERED, number, messages, told))
-        for number in range(max(3, size // 10)):  # of one beginning: the engine reads it once, which takes it long
-            messages, told = _told_last(number * len(_REPLIES), questions[: VERY_MANY - 1])
-            found.append(_example(LONG, number, messages, told))
+        for slice_, turns, numbers, apart in (
+            *((f"{turns} turns", turns, range(size), max(TURNS)) for turns in TURNS),
+            (RENDERED, MANY, range(size // 3), MANY),
+            # Of one beginning, replies included: the engine reads it once, which takes it long.
+            (LONG, VERY_MANY, range(0, max(3, size // 10) * len(_REPLIES), len(_REPLIES)), 0),
+        ):
+            for number in numbers:
+                before = questions[number * apart :][: turns - 1]
+                found.append(_example(slice_, number, *_told_last(number, before)))
         return found + [_example(FOLLOWED_UP, number, *_followed_up(number)) for number in range(2 * size)]
 
     async def ask(self, example: Example, stack: Stack) -> dict[str, Any]:
         if DESK in example.slices:
             return await stack.chat_streamed(example.ask["messages"])
         if RENDERED in example.slices:
-            return {"messages": await stack.rendered(example.ask["messages"])}
+            messages = await stack.rendered(example.ask["messages"])
+            return {"messages": messages, "of_another": await stack.rendered(_ANOTHER)}
         answer = await stack.chat(example.ask["messages"])
         return {
             "text": answer["choices"][0]["message"]["content"],
@@ -108,7 +112,8 @@ class Conversation:
     def score(self, example: Example, output: dict[str, Any]) -> dict[str, float]:
         if RENDERED in example.slices:
             sent, got = example.ask["messages"], output["messages"]
-            return {"whole": float(len(got) > len(sent) and got[-len(sent) :] == sent)}
+            whole = len(got) > len(sent) and got[-len(sent) :] == sent
+            return {"whole": float(whole), "shared": float(_shared(_as_text(got), _as_text(output["of_another"])))}
         said = float(bool(output["text"].strip()))
         if LONG in example.slices:
             return {"long": said}
@@ -152,6 +157,17 @@ def _followed_up(number: int) -> tuple[Messages, str]:
 
 def _example(slice_: str, number: int, messages: Messages, told: str) -> Example:
     return Example(f"{slice_.replace(' ', '-')}-{number}", {"messages": messages}, {"told": told}, (slice_,))
+
+
+def _as_text(messages: Messages) -> str:
+    """As an engine reads them, whatever its template puts between."""
+    return "".join(f"{message['role']}\n{message['content']}\n" for message in messages)
+
+
+def _shared(one: str, other: str) -> int:
+    """Characters with which both begin."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((place for place, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
 def _user(text: str) -> dict[str, str]:

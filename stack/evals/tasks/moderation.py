@@ -42,14 +42,14 @@ _HIDDEN = ("zero-width", "full-width", "cyrillic")
 
 class Moderation:
     """right: abuse was blocked or held for people, or a harmless text let through. probability: of the last tier
-    that gave one. label: 1 for abuse. escalated: the language model or people had to look; reviewed: people. judged:
-    the language model had its say. named: a text of danger was stopped, and for that. harassment, hate, sexual: it was
-    stopped as that. flagged: the field that callers of OpenAI's interface read says the same as the decision, and what
-    is stopped has a kind with a score. blocked: without people."""
+    that gave one. label: 1 for abuse. judged: the language model had its say; reviewed: people have to look. named: a
+    text of danger was stopped, and for that. harassment, hate, sexual: it was stopped as that. flagged: the field that
+    callers of OpenAI's interface read says the same as the decision, and what is stopped has a kind with a score.
+    blocked: without people."""
 
     WORST: ClassVar[Mapping[str, float]] = {"right": 0.0, "degraded": 1.0, "named": 0.0, "flagged": 0.0}
     SCORES: ClassVar[frozenset[str]] = frozenset(
-        {*WORST, *KINDS, "probability", "label", "escalated", "judged", "reviewed", "blocked"}
+        {*WORST, *KINDS, "probability", "label", "judged", "reviewed", "blocked"}
     )
 
     def examples(self, suite: Named, mode: Mode, places: Places) -> list[Example]:
@@ -74,7 +74,6 @@ class Moderation:
                 "right": float(stopped is abusive),
                 "probability": output["score"],
                 "label": float(abusive),
-                "escalated": float(output["tier"] in (3, "review")),
                 "judged": float(output["judged"]),
                 "blocked": float(output["decision"] == "block"),
                 "degraded": float(output["degraded"]),
