@@ -22,7 +22,7 @@ from gateway_fixtures import (  # noqa: F401 - fixtures
 )
 from gateway_process import free_port
 from moderation_process import ModerationProcess, StartModeration, served_moderation, start_moderation_in
-from rag_process import rag, shared_rag, start_rag  # noqa: F401 - fixtures
+from rag_process import rag, rag_vectors, shared_rag, start_rag  # noqa: F401 - fixtures
 
 
 @pytest.fixture(scope="session")

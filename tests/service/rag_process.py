@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -200,14 +201,19 @@ StartRag = Callable[..., RagProcess]
 
 
 @pytest.fixture(scope="session")
-def start_rag(_engine: FakeEngine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartRag]:
-    """Starts a retrieval service with changes to the test configuration; all are stopped at the end."""
+def rag_vectors(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What one service has computed, others need not."""
+    return tmp_path_factory.mktemp("vectors")
+
+
+@contextmanager
+def starting(engine: FakeEngine, vectors: Path, folders: pytest.TempPathFactory) -> Iterator[StartRag]:
+    """Starts retrieval services with changes to the test configuration; all are stopped at the end."""
     started: list[RagProcess] = []
-    vectors = tmp_path_factory.mktemp("vectors")
 
     def start(ready: bool = True, folder: Path | None = None, **changes: Any) -> RagProcess:
-        folder = folder or tmp_path_factory.mktemp("rag")
-        config = rag_config(_engine.url, free_port(), folder, vectors)
+        folder = folder or folders.mktemp("rag")
+        config = rag_config(engine.url, free_port(), folder, vectors)
         started.append(start_rag_in(folder, merged(config, changes), ready))
         return started[-1]
 
@@ -219,12 +225,23 @@ def start_rag(_engine: FakeEngine, tmp_path_factory: pytest.TempPathFactory) -> 
         service.process.wait(timeout=10)
 
 
+@pytest.fixture(scope="module")
+def start_rag(_engine: FakeEngine, rag_vectors: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartRag]:
+    """Until the end of the module: each looks for new rights five times a second, and eleven of them made the machine
+    too busy for the drills that are tested last."""
+    with starting(_engine, rag_vectors, tmp_path_factory) as start:
+        yield start
+
+
 @pytest.fixture(scope="session")
-def shared_rag(start_rag: StartRag) -> RagProcess:
-    rag = start_rag()
-    rag.write(*ALL_BOOKS)
-    rag.build("blue")
-    return rag
+def shared_rag(
+    _engine: FakeEngine, rag_vectors: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RagProcess]:
+    with starting(_engine, rag_vectors, tmp_path_factory) as start:
+        rag = start()
+        rag.write(*ALL_BOOKS)
+        rag.build("blue")
+        yield rag
 
 
 @pytest.fixture

@@ -74,8 +74,8 @@ async def test_a_tenant_with_too_many_requests_in_progress_gets_429_until_one_ha
 
 
 def test_tokens_are_charged_as_the_engine_counted_them(start_gateway: StartGateway, engine: FakeEngine) -> None:
-    # The prompt of 37 characters is taken for 10 tokens, and one may be answered; the engine counts 21 and 2. What comes
-    # back meanwhile is a token a second, far less than the difference.
+    # The prompt of 37 characters is taken for 10 tokens, and one may be answered; the engine counts 21 and 2. What
+    # comes back meanwhile is a token a second, far less than the difference.
     gateway = start_gateway(**limited(tokens_per_minute=67))
     answers = [ask(gateway, question(max_tokens=1)) for _ in range(3)]
     assert [answer.status_code for answer in answers] == [200, 200, 200]
