@@ -12,7 +12,7 @@ from rich.table import Table
 from lab import doctor, views
 from lab.run import exclusive
 from lab.terminal import FAIL, PASS, USAGE, Json, console, emit, errors, fail, guarded, progress
-from stack.evals.errors import NoBaseline, TrackingFailed
+from stack.evals.errors import NoBaseline
 from stack.evals.stack_client import JudgeEndpoint
 from stack.evals.suite import Mode, Named, load_suites
 
@@ -74,7 +74,7 @@ def run(
         release = evaluation.release(suites, change or (), label)
         endpoint = _judge(judge, judge_model) if judge else None
         results, verdicts = evaluation.evaluate(suites, mode, release, tell, judge=endpoint)
-    _record(results, verdicts, track)
+    evaluation.record(results, verdicts, track, _warn)
     _show(results, verdicts, as_json)
 
 
@@ -95,7 +95,7 @@ def baseline_(quick: Quick = False, suite: Suites = None, track: Track = None, a
         doctor.require_setup()
         release = evaluation.release(suites, label=BASELINE)
         results, _ = evaluation.evaluate(suites, mode, release, tell, against_baseline=False)
-    _record(results, [], track)
+    evaluation.record(results, [], track, _warn)
     manifest = results.manifest()
     for one in suites:
         rows = results.rows(one.name)
@@ -215,6 +215,7 @@ def faults(
     from lab import fault_table
 
     found = fault_table.stored()
+    stale = fault_table.stale(found, _mode(quick)) if show else []
     if not show:
         with exclusive("evaluate"), progress() as tell:
             doctor.require_setup()
@@ -222,7 +223,7 @@ def faults(
     if not found:
         fail("no fault has been run yet: lab eval faults", CANNOT_JUDGE)
     print(fault_table.table(found))
-    if stale := fault_table.stale(found, _mode(quick)):
+    if stale:
         print(f"\nOf other code, suites or baselines than the checkout's: {', '.join(stale)}.")
     raise typer.Exit(PASS if all(one.right for one in found) else FAIL)
 
@@ -231,14 +232,8 @@ def _mode(quick: bool) -> Mode:
     return "quick" if quick else "full"
 
 
-def _record(results: "Results", verdicts: "list[Verdict]", url: str | None) -> None:
-    """In MLflow; beside it a verdict stands, so no more than a warning comes of a failure."""
-    from lab import evaluation
-
-    try:
-        evaluation.record(results, verdicts, url)
-    except TrackingFailed as problem:
-        errors.print(f"[yellow]warning:[/] {views.plain(str(problem))}")
+def _warn(text: str) -> None:
+    errors.print(views.plain(text), style="yellow")
 
 
 def _judge(url: str, model: str) -> JudgeEndpoint:

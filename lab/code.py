@@ -35,6 +35,7 @@ GRADERS = (
 """Modules of the lab that decide a verdict."""
 
 
+@cache
 def grader_digest() -> str:
     """SHA-256 over the modules that decide a verdict."""
     return digest_of(ROOT / f"lab/{name}.py" for name in GRADERS)

@@ -166,9 +166,13 @@ def _values(query: str, recordings: Mapping[str, Recording]) -> dict[str, float 
 
 def _is_quantity(query: str, values: Mapping[str, float | None], recordings: Mapping[str, Recording]) -> bool:
     """Whether the query gives what it reads, and sets it against no number. Of shares of 1 it may give the rest."""
-    grown = {run: _changed(one, lambda _, value: TIMES * value) for run, one in recordings.items()}
-    of_rests = {run: _changed(one, _rest_grown) for run, one in recordings.items()}
-    return any(grows_alike(values, _values(query, other), TIMES) for other in (grown, of_rests))
+    ways = [_grown, _rest_grown] if any(map(is_share, read(query).metrics)) else [_grown]
+    others = ({run: _changed(one, way) for run, one in recordings.items()} for way in ways)
+    return any(grows_alike(values, _values(query, other), TIMES) for other in others)
+
+
+def _grown(_: str, value: float) -> float:
+    return TIMES * value
 
 
 def _rest_grown(metric: str, value: float) -> float:

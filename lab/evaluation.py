@@ -20,7 +20,7 @@ from lab.run import Ports, new_id
 from lab.scenario import SERVICES
 from stack.evals import baseline, report
 from stack.evals import run as suites_run
-from stack.evals.errors import NoBaseline, NotComparable, ResultsError
+from stack.evals.errors import NoBaseline, NotComparable, ResultsError, TrackingFailed
 from stack.evals.gate import Verdict, judge_suite, visible
 from stack.evals.results import MANIFEST, Identity, Manifest, Results
 from stack.evals.stack_client import Addresses, JudgeEndpoint, Places
@@ -191,16 +191,19 @@ def evaluate(
     return results, verdicts
 
 
-def record(results: Results, verdicts: Sequence[Verdict], url: str | None) -> None:
-    """Keep a run in MLflow: at `url`, by default in a file, nowhere where it is "off". Raises TrackingFailed, and the
-    verdict stands without it."""
+def record(results: Results, verdicts: Sequence[Verdict], url: str | None, warn: Progress) -> None:
+    """Keep a run in MLflow: at `url`, by default in a file, nowhere where it is "off". A verdict stands without it, so
+    that no more than a warning comes of a failure."""
     from stack.evals import tracking
 
     if url == "off":
         return
     store = EVALUATIONS / "mlflow"
     store.mkdir(parents=True, exist_ok=True)
-    tracking.record(results, verdicts, url or f"sqlite:///{store / 'mlflow.sqlite'}", store / "artifacts")
+    try:
+        tracking.record(results, verdicts, url or f"sqlite:///{store / 'mlflow.sqlite'}", store / "artifacts")
+    except TrackingFailed as problem:
+        warn(f"warning: {problem}")
 
 
 def verdict(suite: Named, results: Results, compared: baseline.Baseline) -> Verdict:

@@ -1,7 +1,7 @@
 """Is a PromQL query evidence? If its value in the broken run stands out from a healthy run and from a decoy.
 
-A decoy shows the same symptom from another cause, so what tells it apart is more than the symptom; where one decoy does
-not show all of it, or less of it, the scenario names the metrics.
+A decoy shows the same symptom from another cause, so what tells it apart is more than the symptom. No decoy shows all
+of it as strongly: metrics of the symptom are told by their names as well, and a scenario may name more.
 """
 
 import math

@@ -19,7 +19,7 @@ from lab.drill import Progress
 from lab.paths import ROOT
 from lab.run import RunError
 from stack.evals import baseline
-from stack.evals.errors import NoBaseline, TrackingFailed
+from stack.evals.errors import NoBaseline
 from stack.evals.gate import Verdict
 from stack.evals.report import outcome_of, shortened
 from stack.evals.suite import Mode, Named, load_suites
@@ -145,10 +145,7 @@ def _one(
         progress(f"fault {of.name} does not start: {problem}")
         return Caught(of.name, of.title, of.expected, "does not start", {}, time.monotonic() - begun, identity)
     seconds = round(time.monotonic() - begun, 1)
-    try:
-        evaluation.record(results, verdicts, track)
-    except TrackingFailed as problem:
-        progress(f"warning: {problem}")
+    evaluation.record(results, verdicts, track, progress)
     return Caught(of.name, of.title, of.expected, outcome_of(verdicts), _blocking(verdicts), seconds, identity)
 
 

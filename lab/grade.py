@@ -42,7 +42,7 @@ STALL_SECONDS = 2.0  # the machine as a whole stood still
 MOST_SAID = 1000  # of a margin
 
 Outcome = Literal["pass", "fail", "not_measured"]
-_WORDS = {"<=": "at most", ">=": "at least"}
+WORDS = {"<=": "at most", ">=": "at least"}
 Verdict = Literal["pass", "fail", "cannot_grade"]
 
 
@@ -224,7 +224,7 @@ def _ratio(check: Work | Cost, value: float | None, healthy: float | None, unit:
     else:
         threshold, margin = (floor, ceiling), None
     unit = f" {unit}" if unit else ""
-    allowed = f"{floor:.4g} to {ceiling:.4g}" if check.op == "between" else f"{_WORDS[check.op]} {threshold:.4g}"
+    allowed = f"{floor:.4g} to {ceiling:.4g}" if check.op == "between" else f"{WORDS[check.op]} {threshold:.4g}"
     reason = f"{check.title}: {value:.4g}{unit}, allowed {allowed} (healthy {healthy:.4g})"
     return _result(check, passed, value, threshold, healthy, margin, reason)
 
@@ -236,7 +236,7 @@ def _level(check: Level | AlarmCheck, value: float | None) -> CheckResult:
                            f"{check.title}: the run gave no value")  # fmt: skip
     passed = _holds(value, check.op, check.value)
     actual, limit = (value, check.value) if check.op == "<=" else (check.value, value)
-    reason = f"{check.title}: {value:.4g}, {_WORDS[check.op]} {check.value:.4g} is allowed"
+    reason = f"{check.title}: {value:.4g}, {WORDS[check.op]} {check.value:.4g} is allowed"
     return _result(check, passed, value, check.value, None, _factor(passed, actual, limit), reason)
 
 
@@ -249,7 +249,7 @@ def _bound(check: Bound, config: Mapping[str, Any]) -> CheckResult:
         return CheckResult(check.id, check.title, check.kind, check.absent, None, check.value, check.op, None, None,
                            f"{check.title}: {check.key} is not set to a number")  # fmt: skip
     passed = _holds(value, check.op, check.value)
-    reason = f"{check.title}: {check.key} is {value:,}, allowed {_WORDS[check.op]} {check.value:,.12g}"
+    reason = f"{check.title}: {check.key} is {value:,}, allowed {WORDS[check.op]} {check.value:,.12g}"
     return _result(check, passed, float(value), check.value, None, None, reason)
 
 

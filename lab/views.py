@@ -19,7 +19,7 @@ from lab import drill, proof, workspace
 from lab.calibrate import Baseline
 from lab.diagnosis import load_vocabulary
 from lab.doctor import Finding
-from lab.grade import CheckResult, Grade, margin_in_words
+from lab.grade import WORDS, CheckResult, Grade, margin_in_words
 from lab.measure import good, load_figures
 from lab.prometheus import Prometheus, PrometheusUnreachable
 from lab.promql import QueryError
@@ -239,16 +239,16 @@ def graded(checks: Sequence[Check]) -> RenderableType:
 
 def allowed(check: Check) -> str:
     """A check's limit in words."""
-    sign = {">=": "at least ", "<=": "at most ", "between": ""}[check.op]
     match check:
         case Work() | Cost() | Quality():
             ratio = check.ratio_to_healthy
-            number = f"{ratio[0]:g} to {ratio[1]:g}" if isinstance(ratio, tuple) else f"{ratio:g}"
-            return f"{sign}{number} × the healthy stack's"
+            if isinstance(ratio, tuple):
+                return f"{ratio[0]:g} to {ratio[1]:g} × the healthy stack's"
+            return f"{WORDS[check.op]} {ratio:g} × the healthy stack's"
         case Goodput() | PromptHolds():
-            return f"{sign}{check.value:.0%}"
+            return f"{WORDS[check.op]} {check.value:.0%}"
         case _:
-            return f"{sign}{check.value:,.12g}"
+            return f"{WORDS[check.op]} {check.value:,.12g}"
 
 
 def metric_rows(run: Run, scenario: Scenario, query: str | None) -> list[dict[str, Any]]:
