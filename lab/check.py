@@ -10,12 +10,12 @@ from lab import state, workspace
 from lab.anchor import measure as measure_anchor
 from lab.calibrate import Baseline
 from lab.code import code_digest
-from lab.drill import Progress, out_of_service_in_words, plan_for, rate, wait_ready
+from lab.drill import Progress, out_of_service, out_of_service_in_words, plan_for, rate, wait_ready
 from lab.grade import Grade, grade, same_speed
 from lab.host import HostMeter, use_over
 from lab.measure import metric_figures, wait_scraped
 from lab.prompts import clear, prompt_figures
-from lab.run import Run
+from lab.run import Run, RunError
 from lab.runtime import control, launch
 from lab.scenario import Loads, Scenario
 from lab.traffic import Watcher, rows_so_far, send, to_the_end
@@ -24,6 +24,10 @@ from loadtests.rows import Row
 
 ANCHOR_SECONDS, ANCHOR_ATTEMPTS = 4, 3
 IDLE_SHARE, IDLE_WAIT_SECONDS = 0.10, 20  # of the whole machine's CPU
+
+
+class NotGradable(RunError):
+    """Whatever load is sent, its run proves nothing; the message says why."""
 
 
 def check(
@@ -37,8 +41,11 @@ def check(
     """Send the grading load and grade it; the folder of the evidence and the grade.
 
     `watch` may end the load early (see `lab.traffic.send`); each load of a run draws other requests than the last one,
-    whose prompts the engine still has in its prefix cache. All services but `stopped` have to run.
+    whose prompts the engine still has in its prefix cache. All services but `stopped` have to run: NotGradable is
+    raised where one does not, and where what was started is not what is there now; what changes later is in the grade.
     """
+    if problem := _changed(run, scenario, [name for name in out_of_service(run) if name not in stopped]):
+        raise NotGradable(problem)
     public = scenario.public
     folder = run.new_check()
     run.event("check", folder=folder.name)

@@ -10,7 +10,8 @@ from typing import Annotated
 
 import typer
 
-from lab import calibrate, cli_drift, cli_eval, doctor, drill, proof, proof_tables, report, views, workspace
+from lab import calibrate, cli_drift, cli_eval, doctor, drill, drill_view, proof, proof_tables, report, views, workspace
+from lab.check import NotGradable
 from lab.check import check as run_check
 from lab.grade import Verdict
 from lab.run import Run, RunError, current, exclusive, last_drill
@@ -79,7 +80,7 @@ def start(scenario_id: Annotated[str | None, typer.Argument(metavar="ID")] = Non
         except BaseException:
             drill.abort(run)
             raise
-    console.print(views.briefing(run, scenario))
+    console.print(drill_view.briefing(run, scenario))
     if baseline.problem:
         errors.print(views.plain(f"No grade on this drill: {baseline.problem}. Then `lab stop` and `lab start` again."))
 
@@ -92,8 +93,8 @@ def status(as_json: Json = False) -> None:
         if as_json:
             return emit({"running": False, "reason": control.gone(run)})
         raise RunError(control.gone(run))
-    state = views.state(run, find(run.info.scenario))
-    emit(state) if as_json else console.print(views.status(state))
+    state = drill_view.state(run, find(run.info.scenario))
+    emit(state) if as_json else console.print(drill_view.status(state))
 
 
 @command
@@ -121,7 +122,7 @@ def logs(
     known = (*run.info.services, *OTHER_LOGS)
     if service not in known or not path.is_file():
         fail(f"no log of '{service}': one of {', '.join(known)}", USAGE)
-    print(control.tail(path, lines))
+    print(control.tail(path, lines) or f"({service} has logged nothing yet)")
     if follow:
         with path.open("rb") as file:
             file.seek(0, os.SEEK_END)
@@ -153,6 +154,7 @@ def apply(as_json: Json = False) -> None:
             console.print(views.difference(text, left))
         with progress(as_json) as tell:
             changed = drill.apply(run, tell)
+            drill.start_practice(run)
     if as_json:
         return emit({"restarted": changed, "diff": text})
     done = f"[green]In service.[/] Restarted: {', '.join(changed)}." if changed else "Nothing to apply."
@@ -170,6 +172,8 @@ def check(as_json: Json = False) -> None:
         with progress(as_json) as tell:
             try:
                 folder, grade = run_check(run, scenario, baseline, tell)
+            except NotGradable as problem:
+                fail(f"cannot grade: {problem}", CANNOT_GRADE)
             finally:
                 if control.alive(run):
                     drill.start_practice(run)
@@ -184,6 +188,8 @@ def check(as_json: Json = False) -> None:
 def hint() -> None:
     """Show the next hint of the ladder; each one costs points."""
     run = last_drill()
+    if any(run.events("debrief")):
+        raise RunError("the debrief of this drill was read already: it tells more than hints that cost points")
     hints = find(run.info.scenario).hints
     taken = sum(1 for _ in run.events("hint"))
     if taken >= len(hints):
@@ -198,20 +204,22 @@ def hint() -> None:
 def diagnose(
     component: Annotated[str | None, typer.Option(help="where the fault sits")] = None,
     mechanism: Annotated[str | None, typer.Option(help="how it does harm")] = None,
-    query: Annotated[str, typer.Option(help="PromQL that tells this incident from others")] = "",
+    query: Annotated[str | None, typer.Option(help="PromQL that tells this incident from others; '' for none")] = None,
     predict: Annotated[
         list[str] | None,
-        typer.Option(help="ID=VALUE of the mended system, before the first lab apply; may be given several times"),
+        typer.Option(help="ID=NUMBER of the mended system, with the first answer; may be given several times"),
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Say what is wrong, with evidence. Without options: the words to choose from. The last answer counts."""
     run = last_drill()
     scenario = find(run.info.scenario)
-    if component is None and mechanism is None:
+    if component is mechanism is query is predict is None:
         return console.print(views.vocabulary(scenario))
     if component is None or mechanism is None:
         fail(f"--{'component' if component is None else 'mechanism'} is missing; `lab diagnose` lists the words", USAGE)
+    if query is None:
+        fail("--query is missing, a third of the points: PromQL as evidence; --query '' answers without", USAGE)
     result = report.diagnose(run, scenario, component, mechanism, query, predict or [])
     emit(result) if as_json else console.print(views.diagnosis(result))
 

@@ -15,6 +15,8 @@ ALSO = {"gate": {"rag", "evals/__init__.py", "evals/example.py", "evals/statisti
 """What a service runs in its own process besides its own folder: other folders of `stack/`, or files of them."""
 NO_CODE = {"evals/faults", "evals/suites"}
 """Folders of `stack/` that count by themselves: a fault is a configuration, and a suite has a hash of its own."""
+LOAD = "loadtests"
+"""The load generator, as a part of what a digest covers."""
 SUFFIXES = {".py", ".yaml", ".yml", ".json", ".lock", ".npz", ".safetensors", ".onnx"}
 
 
@@ -42,13 +44,18 @@ def grader_digest() -> str:
 
 
 def code_digest(services: Iterable[str]) -> str:
-    """SHA-256 over names and contents of the files of this checkout that `services` run with."""
+    """SHA-256 over names and contents of the files of this checkout that `services` run with, and their load."""
+    return _digest(frozenset({*services, LOAD}))
+
+
+def stack_digest(services: Iterable[str]) -> str:
+    """The same of `services` alone, for what asks them without the load generator."""
     return _digest(frozenset(services))
 
 
 @cache
-def _digest(services: frozenset[str]) -> str:
-    return digest_of(covered(services))
+def _digest(parts: frozenset[str]) -> str:
+    return digest_of(covered(parts))
 
 
 def digest_of(paths: Iterable[Path]) -> str:
@@ -59,12 +66,13 @@ def digest_of(paths: Iterable[Path]) -> str:
     return digest.hexdigest()
 
 
-def covered(services: Set[str]) -> Iterator[Path]:
-    """The files that the digest is made of."""
+def covered(parts: Set[str]) -> Iterator[Path]:
+    """The files that the digest is made of; `parts` are services, and LOAD."""
     stack = ROOT / "stack"
-    running = set(services).union(*(ALSO.get(name, ()) for name in services))
+    running = set(parts).union(*(ALSO.get(name, ()) for name in parts))
     apart = {stack / name for name in NO_CODE}
-    for folder in (ROOT / "loadtests", ROOT / "requirements", stack):
+    load = [ROOT / LOAD] if LOAD in parts else []
+    for folder in (*load, ROOT / "requirements", stack):
         for path in folder.rglob("*"):
             if path.is_file() and path.suffix in SUFFIXES and path.parent not in apart:
                 owner = _owner(path, stack)

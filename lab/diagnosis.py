@@ -21,7 +21,7 @@ from stack.settings import Settings, load, nearest
 EXPLANATION_POINTS, QUERY_POINTS = 2 / 3, 1 / 3
 MOMENTS = 5
 TIMES = 1.5
-SYMPTOM = "The query gives the symptom: it tells that something is wrong, and other causes make it so as well."
+SYMPTOM = "But it gives the symptom: it tells that something is wrong, and other causes make it so as well."
 LINE = (
     "it sets a quantity against a number, which makes all or nothing of any difference: give the quantity itself (of a "
     "share of 1, what is left to 1 is looked at as well)"
@@ -150,7 +150,7 @@ def _evidence(query: str, truth: Truth, folder: Path) -> tuple[bool, dict[str, f
     if comparison.separates and read(query).constants and not _is_quantity(query, values, recordings):
         raise QueryError(LINE)
     if comparison.separates and of_symptoms(query, truth.symptoms):
-        return False, values, [SYMPTOM]
+        return False, values, [comparison.sentence, SYMPTOM]
     return comparison.separates, values, [comparison.sentence]
 
 

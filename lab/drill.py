@@ -331,8 +331,8 @@ def original(run: Run) -> dict[str, dict[str, Any]]:
 
 
 def start_practice(run: Run) -> None:
-    """(Re)start the practice load from the beginning of its plan."""
-    control.restart(run, "load")
+    """Start the practice load from the beginning of its plan, where it does not run."""
+    control.start(run, "load")
 
 
 def wait_for_symptom(run: Run, symptom: Symptom, progress: Progress) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from lab import workspace
 from lab.calibrate import machine
-from lab.code import code_digest, digest_of
+from lab.code import digest_of, stack_digest
 from lab.deployment import deployed
 from lab.drill import Configs, Progress
 from lab.paths import CACHE, ROOT, RUNS
@@ -121,7 +121,7 @@ def _change(path: Path) -> Mapping[str, Any]:
 def identity(of: Release) -> Identity:
     """What results of this release hold for."""
     text = json.dumps(of.configs, sort_keys=True)
-    code = hashlib.sha256(f"{code_digest(of.configs)} {code_digest(['evals'])}".encode()).hexdigest()
+    code = hashlib.sha256(f"{stack_digest(of.configs)} {stack_digest(['evals'])}".encode()).hexdigest()
     return Identity(hashlib.sha256(text.encode()).hexdigest(), code, _weights(of.configs))
 
 

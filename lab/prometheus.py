@@ -75,7 +75,11 @@ class Prometheus:
         body = self._get("alerts")
         return [{**alert["labels"], **alert["annotations"]} for alert in body["alerts"] if alert["state"] == "firing"]
 
-    def _get(self, endpoint: str) -> dict[str, Any]:
+    def names(self) -> frozenset[str]:
+        """The metrics that the server has samples of."""
+        return frozenset(self._get("label/__name__/values"))
+
+    def _get(self, endpoint: str) -> Any:
         try:
             return self._client.get(f"{self._url}/api/v1/{endpoint}").raise_for_status().json()["data"]
         except (httpx.HTTPError, ValueError, KeyError) as problem:

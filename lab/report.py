@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +33,8 @@ def diagnose(
     """
     if any(run.events("debrief")):
         raise RunError("the debrief of this drill was read already: start a new one to be graded on a diagnosis")
-    numbers = parse_predictions(scenario, predictions)
-    if numbers and _changed(run):
-        raise WrongAnswer(
-            "--predict: a change is in service since, so this would be a measurement: leave it out. What was predicted "
-            "before counts, and nothing is deducted"
-        )
     _require_words(scenario, component, mechanism)
+    numbers = _predictions(run, scenario, predictions)
     said = Diagnosis(component=component, mechanism=mechanism, query=query)
     try:
         result = grade_diagnosis(said, scenario.truth.diagnosis, scenario.folder / "hidden")
@@ -53,13 +48,41 @@ def diagnose(
         "predictions": numbers,
     }
     run.event("diagnosis", **answer)
-    earlier = sum(1 for _ in run.events("diagnosis")) - 1
     return answer | {
         "score": round(DIAGNOSIS_POINTS * result.points, 1),
         "score_of": DIAGNOSIS_POINTS,
-        "deducted": ATTEMPT_COST * earlier,
+        "deducted": round(_deducted([*run.events("diagnosis")]), 1),
         "next_costs": ATTEMPT_COST,
     }
+
+
+def _deducted(answers: Sequence[Mapping[str, Any]]) -> float:
+    """Points for the answers before the last: never more than that one earns, so that they do not eat the mend."""
+    earned = DIAGNOSIS_POINTS * answers[-1]["points"] if answers else 0.0
+    return min(earned, float(ATTEMPT_COST * max(0, len(answers) - 1)))
+
+
+def _predictions(run: Run, scenario: Scenario, texts: list[str]) -> dict[str, float]:
+    """What is predicted; raises WrongAnswer where that comes too late, or is left out while it could be made.
+
+    The first answer shows figures of healthy runs, and what is in service can be measured: nobody predicts after that.
+    """
+    said = parse_predictions(scenario, texts)
+    numbers = {name: value for name, value in said.items() if value is not None}
+    answered, changed = any(run.events("diagnosis")), _changed(run)
+    if numbers and (answered or changed):
+        why = "a change is in service since" if changed else "the first answer showed figures of healthy runs"
+        raise WrongAnswer(
+            f"--predict: {why}, so this would be a measurement: leave it out. What was predicted before counts, and "
+            "nothing is deducted"
+        )
+    for item in scenario.public.predict:
+        if item.id not in said and not (answered or changed):
+            raise WrongAnswer(
+                f"--predict {item.id}=NUMBER is missing: {item.ask} ({item.unit}). It comes with the first answer, "
+                f"which shows figures of healthy runs; --predict {item.id}=none goes without"
+            )
+    return numbers
 
 
 def _changed(run: Run) -> bool:
@@ -82,19 +105,21 @@ def _require_words(scenario: Scenario, component: str, mechanism: str) -> None:
     ):
         if word not in known:
             raise WrongAnswer(
-                f"'{word}' is no {kind} of this scenario; {nearest(word, known)}. "
-                "`lab diagnose` without options lists them"
+                f"'{word}' is no {kind} of this scenario (`lab diagnose` without options lists them); "
+                f"{nearest(word, known)}"
             )
 
 
-def parse_predictions(scenario: Scenario, texts: list[str]) -> dict[str, float]:
-    """`id=value` texts as numbers; raises WrongAnswer that names what is known."""
+def parse_predictions(scenario: Scenario, texts: list[str]) -> dict[str, float | None]:
+    """`id=value` texts as numbers, `id=none` as None; raises WrongAnswer that names what is known."""
     known = [item.id for item in scenario.public.predict]
-    found = {}
+    found: dict[str, float | None] = {}
     for text in texts:
         name, _, value = text.partition("=")
+        if name in found:
+            raise WrongAnswer(f"--predict {text}: {name} was given before")
         try:
-            found[name] = float(value)
+            found[name] = None if value == "none" else float(value)
         except ValueError:
             raise WrongAnswer(f"--predict {text}: write ID=NUMBER; known: {', '.join(known) or 'none'}") from None
         if name not in known:
@@ -115,7 +140,7 @@ def score(run: Run, scenario: Scenario) -> dict[str, float]:
         "diagnosis": DIAGNOSIS_POINTS * (last["points"] if last else 0),
         "predictions": PREDICTION_POINTS * sum(closeness) / len(truths) if truths else 0,
         "hints": -HINT_COST * sum(1 for _ in run.events("hint")),
-        "repeated diagnoses": -ATTEMPT_COST * max(0, len(answers) - 1),
+        "repeated diagnoses": -_deducted(answers),
     }
     return {name: round(value, 1) for name, value in points.items()} | {
         "total": round(max(0.0, sum(points.values())), 1)
@@ -123,13 +148,13 @@ def score(run: Run, scenario: Scenario) -> dict[str, float]:
 
 
 def predicted(answers: Iterable[Mapping[str, Any]]) -> dict[str, float]:
-    """The last prediction of each figure: an answer after the mend has none."""
+    """The prediction of each figure: that of the first answer."""
     return {name: value for answer in answers for name, value in answer["predictions"].items()}
 
 
 def closeness_of(said: float, true: float) -> float:
-    """1 for the true value, less by the relative error, never below 0."""
-    return max(0.0, 1 - abs(said - true) / abs(true))
+    """1 for the true value, less by twice the relative error, never below 0."""
+    return max(0.0, 1 - 2 * abs(said - true) / abs(true))
 
 
 def write(run: Run, scenario: Scenario, out: Path | None = None) -> Path:
@@ -179,6 +204,8 @@ def _score(run: Run, scenario: Scenario) -> str:
         lines += ["", *_told_predictions(scenario, predicted(answers), tells_solution(run))]
         lines += ["", f"Diagnosis: {said['component']} × {said['mechanism']}, evidence `{said['query'] or 'none'}`."]
         lines += [f"* {reason}" for reason in answers[-1]["reasons"]]
+    if tells_solution(run):
+        lines += ["", f"The decoy, which has the same symptom: {scenario.truth.decoy.title}."]
     return "\n".join(lines) + "\n"
 
 
@@ -209,7 +236,7 @@ def _told(event: dict[str, Any]) -> str | None:
         case "started":
             return "drill started"
         case "symptom":
-            return f"the symptom shows ({event['value']:.3g})"
+            return "the symptom shows"
         case "applied":
             return f"applied; restarted {', '.join(event['services'])}"
         case "apply_failed":
@@ -220,7 +247,10 @@ def _told(event: dict[str, Any]) -> str | None:
             return f"hint {event['number']}"
         case "diagnosis":
             said = event["answer"]
-            return f"diagnosis: {said['component']} × {said['mechanism']}, {event['points']:.0%} of its points"
+            query = " ".join(said["query"].split())
+            evidence = f"`{query}`" if query else "no evidence"
+            earned = f"{event['points']:.0%} of its points"
+            return f"diagnosis: {said['component']} × {said['mechanism']}, {evidence}, {earned}".replace("|", "\\|")
         case "verdict":
             return f"check {event['folder']}: **{event['verdict'].replace('_', ' ')}**"
         case "process" if event["state"] in OVER:

@@ -26,6 +26,7 @@ from loadtests.writer import RowsWriter
 
 MAX_ANSWER_BYTES = 4 * 1024 * 1024  # of one response, headers included
 WIND_UP_SECONDS = 1.5  # to end every request still in flight when a run stops
+TRY_AGAIN_SECONDS = 1.0  # after which a caller of a closed loop who was not served asks again
 
 
 @dataclass(frozen=True)
@@ -179,7 +180,8 @@ class Run:
             self._in_flight.spawn(self._one, arrival, arrival.offset)
 
     def _keep_in_flight(self) -> None:
-        """Each of `concurrency` lanes sends the next request when its last one is over."""
+        """Each of `concurrency` lanes sends the next request when its last one is over, and a little later where that
+        one was not served: else a service that is being restarted would be asked all of the plan within seconds."""
         if self._stopping.wait(max(0.0, -self._start.now())):
             return
         arrivals = iter(self._arrivals)
@@ -193,10 +195,11 @@ class Run:
             arrival = next(arrivals, None)
             if arrival is None:
                 break
-            self._one(arrival)
+            if self._one(arrival).outcome != "ok":
+                self._stopping.wait(TRY_AGAIN_SECONDS)
         used_up.set()
 
-    def _one(self, arrival: Arrival, due: float | None = None) -> None:
+    def _one(self, arrival: Arrival, due: float | None = None) -> Row:
         """One request from its sending to its row; `due` is now where the plan names no moment."""
         sent = self._start.now()
         intended = sent if due is None else due
@@ -219,7 +222,9 @@ class Run:
                 self._start.now(),
             )
         finally:
-            self._record(exchange.row(), arrival)
+            row = exchange.row()
+            self._record(row, arrival)
+        return row
 
     def _record(self, row: Row, arrival: Arrival) -> None:
         self._meters.ended(self._header.user, row, arrival.expected)

@@ -141,6 +141,16 @@ def test_the_reference_fix_passes_within_the_time_that_is_promised(drill: Run) -
     assert (answer.code, answer.json["verdict"]) == (0, "pass"), answer.json["reasons"]
 
 
+def test_callers_wait_while_the_engine_is_restarted_and_are_served_after_it(drill: Run) -> None:
+    """Bug: they asked all of their plan of the stopped engine within seconds, and no load was left to look at."""
+    edit(drill, "llm", {"engine": {"max_num_seqs": 16}})
+    assert lab("apply", "--json").json["restarted"] == ["llm"]
+    deadline = time.monotonic() + 20
+    while (seen := lab("status", "--json").json["recent"]) is None or not seen["answered_per_second"]:
+        assert time.monotonic() < deadline, "nobody was served after the restart"
+        time.sleep(1)
+
+
 def test_diagnosis_and_report(drill: Run, tmp_path: Path) -> None:
     truth = find(SCENARIO).truth.diagnosis
     right = truth.accepted[0]
@@ -152,6 +162,7 @@ def test_diagnosis_and_report(drill: Run, tmp_path: Path) -> None:
         right.mechanism,
         "--query",
         truth.query or "",
+        *(part for name in find(SCENARIO).truth.predictions for part in ("--predict", f"{name}=none")),
         "--json",
     )
     assert answer.json["points"] == pytest.approx(1.0), answer.json["reasons"]

@@ -123,6 +123,14 @@ def test_a_closed_loop_ends_with_its_seconds_though_its_plan_holds_more(generato
     assert Counter(row.outcome for row in run.rows) == {"ok": run.end.sent}
 
 
+def test_callers_of_a_closed_loop_who_are_not_served_wait_before_they_ask_again(generator, server):
+    """Bug: while an engine was restarted they asked all that a drill of 45 minutes holds within seconds."""
+    run = generator.run(plan_of(["busy"] * 500, gap=0, mode="closed", concurrency=3, seconds=1.5))
+    assert run.end is not None
+    assert 3 <= run.end.sent <= 6
+    assert Counter(row.outcome for row in run.rows) == {"http_error": run.end.sent}
+
+
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
 def test_a_signal_ends_the_run_within_three_seconds_and_leaves_complete_rows(generator, server, name):
     process = generator.start_plan(plan_of(["fast"] + ["endless"] * 30 + ["fast"] * 1000, gap=0.02))

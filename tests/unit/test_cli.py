@@ -243,6 +243,14 @@ def test_hints_come_one_by_one_are_counted_and_end(ended):
     assert len(list(ended.events("hint"))) == len(hints)
 
 
+def test_no_hint_is_sold_to_who_has_read_the_debrief(ended):
+    ended.event("debrief")
+    refused = call("hint")
+    assert refused.exit_code == 1
+    assert "the debrief of this drill was read already" in refused.stderr
+    assert list(ended.events("hint")) == []
+
+
 def test_diagnose_without_an_answer_lists_every_word_with_its_meaning(ended):
     result = call("diagnose")
     offered = find(SCENARIO).public.diagnosis
@@ -253,19 +261,28 @@ def test_diagnose_without_an_answer_lists_every_word_with_its_meaning(ended):
 
 
 WORDS = ["--component", "gateway-prompt", "--mechanism", "prefix-never-matches"]
+SILENT = ["--query", "", "--predict", "blocks=none"]
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--component", "the-moon", "--mechanism", "prefix-reuse-off"], "'the-moon' is no component of this scenario"),
-        (["--component", "gateway-promt", "--mechanism", "prefix-reuse-off"], "did you mean 'gateway-prompt'"),
+        (
+            ["--component", "the-moon", "--mechanism", "prefix-reuse-off", *SILENT],
+            "'the-moon' is no component of this scenario",
+        ),
+        (["--component", "gateway-promt", "--mechanism", "prefix-reuse-off", *SILENT], "did you mean 'gateway-prompt'"),
         (["--component", "gateway-prompt"], "--mechanism is missing"),
         (["--mechanism", "prefix-reuse-off"], "--component is missing"),
-        ([*WORDS, "--predict", "blocks=many"], "write ID=NUMBER"),
-        ([*WORDS, "--predict", "moons=3"], "this scenario asks for blocks"),
-        ([*WORDS, "--query", "rate(vllm:prefix"], "nothing is deducted"),
-        ([*WORDS, "--query", "up"], "names no metric of the stack"),
+        (["--query", "up"], "--component is missing"),
+        (["--predict", "blocks=34"], "--component is missing"),
+        (WORDS, "--query is missing, a third of the points"),
+        ([*WORDS, "--query", ""], "--predict blocks=NUMBER is missing"),
+        ([*WORDS, "--query", "", "--predict", "blocks=many"], "write ID=NUMBER"),
+        ([*WORDS, "--query", "", "--predict", "moons=3"], "this scenario asks for blocks"),
+        ([*WORDS, "--query", "", "--predict", "blocks=3", "--predict", "blocks=4"], "blocks was given before"),
+        ([*WORDS, *SILENT, "--query", "rate(vllm:prefix"], "nothing is deducted"),
+        ([*WORDS, *SILENT, "--query", "up"], "names no metric of the stack"),
     ],
 )
 def test_what_is_no_answer_is_wrong_usage_and_costs_nothing(ended, arguments, message):
@@ -276,16 +293,17 @@ def test_what_is_no_answer_is_wrong_usage_and_costs_nothing(ended, arguments, me
 
 
 def test_an_answer_tells_what_it_is_worth_what_the_next_costs_and_which_predictions_were_noted(ended):
-    first = call("diagnose", *WORDS, "--predict", "blocks=34")
+    first = call("diagnose", *WORDS, "--query", "", "--predict", "blocks=34")
     assert "20 of 30 points for the diagnosis" in first.stdout
     assert "Noted: blocks = 34" in first.stdout
     assert "another one costs 4 points" in first.stdout
-    assert "less 4 for earlier answers" in call("diagnose", *WORDS).stdout
+    assert "less 4 for earlier answers" in call("diagnose", *WORDS, "--query", "").stdout
 
 
 def test_a_diagnosis_is_graded_as_json(ended):
     right = find(SCENARIO).truth.diagnosis.accepted[0]
-    found = payload(call("diagnose", "--component", right.component, "--mechanism", right.mechanism, "--json"))
+    words = ["--component", right.component, "--mechanism", right.mechanism]
+    found = payload(call("diagnose", *words, *SILENT, "--json"))
     assert found["points"] == pytest.approx(2 / 3)
     assert found["reasons"][1] == "There is no query as evidence."
 

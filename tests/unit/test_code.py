@@ -63,6 +63,16 @@ def test_a_change_of_anything_else_is_not(checkout, changed):
     assert digest("gateway", "llm", "rag") != before
 
 
+def test_what_is_asked_without_the_load_generator_does_not_change_with_it(checkout):
+    before = code.stack_digest(["llm"])
+    write(checkout, "loadtests/user.py", "2\n")
+    code._digest.cache_clear()
+    assert code.stack_digest(["llm"]) == before
+    write(checkout, "stack/llm/app.py", "2\n")
+    code._digest.cache_clear()
+    assert code.stack_digest(["llm"]) != before
+
+
 @pytest.mark.parametrize("service", [name for name in SERVICES if (ROOT / "stack" / name / "__main__.py").exists()])
 def test_every_module_of_the_stack_that_a_service_imports_is_in_its_digest(service):
     script = (

@@ -36,8 +36,12 @@ def check(run: Run, bad: int = 0, changes: dict[str, Any] | None = None) -> str:
     return found.verdict
 
 
-def answer(run: Run, scenario: Scenario, right: bool = True, predictions: tuple[str, ...] = ()) -> dict[str, Any]:
-    """A diagnosis without evidence."""
+def answer(
+    run: Run, scenario: Scenario, right: bool = True, predictions: tuple[str, ...] | None = None
+) -> dict[str, Any]:
+    """A diagnosis without evidence, and without a prediction where none is given."""
+    if predictions is None:
+        predictions = tuple(f"{name}=none" for name in scenario.truth.predictions)
     offered, accepted = scenario.public.diagnosis, scenario.truth.diagnosis.accepted
     component = accepted[0].component if right else next(c for c in offered.components if c != accepted[0].component)
     mechanism = accepted[0].mechanism if right else next(m for m in offered.mechanisms if m != accepted[0].mechanism)
@@ -87,7 +91,7 @@ def test_words_that_are_not_offered_are_refused_and_leave_no_answer(run, scenari
     assert list(run.events("diagnosis")) == []
 
 
-@pytest.mark.parametrize(("factor", "share"), [(1, 1), (0.5, 0.5), (1.5, 0.5), (2, 0), (100, 0), (-1, 0)])
+@pytest.mark.parametrize(("factor", "share"), [(1, 1), (0.75, 0.5), (1.25, 0.5), (1.5, 0), (100, 0), (-1, 0)])
 def test_predictions_earn_by_how_near_they_are(run, scenario, factor, share):
     guesses = tuple(f"{name}={truth * factor}" for name, truth in scenario.truth.predictions.items())
     answer(run, scenario, predictions=guesses)
@@ -95,18 +99,54 @@ def test_predictions_earn_by_how_near_they_are(run, scenario, factor, share):
 
 
 def test_what_is_read_off_the_mended_stack_is_no_prediction(run, scenario):
-    """Exploit: mend it, look, and "predict" what is there. What was said before counts."""
+    """Exploit: mend it, look, and "predict" what is there."""
     name, true = next(iter(scenario.truth.predictions.items()))
-    answer(run, scenario, predictions=(f"{name}={true * 0.5}",))
+    run.event("apply", services=["gateway"], diff="-x: 1\n+x: 2\n")  # interrupted or not: it may be looked at
+    with pytest.raises(report.WrongAnswer, match="a change is in service since, so this would be a measurement"):
+        answer(run, scenario, predictions=(f"{name}={true}",))
+    answer(run, scenario, predictions=())
+    assert report.score(run, scenario)["predictions"] == 0
+
+
+def test_a_change_that_was_not_served_leaves_room_for_a_prediction(run, scenario):
+    name, true = next(iter(scenario.truth.predictions.items()))
     run.event("apply", services=["gateway"], diff="-x: 1\n+x: a\n")
     run.event("apply_failed", services=["gateway"], problem="not a number")
     run.event("apply", services=["moderation"], diff="")  # it had ended, and was started again
-    answer(run, scenario, predictions=(f"{name}={true * 0.5}",))
-    run.event("apply", services=["gateway"], diff="-x: 1\n+x: 2\n")  # interrupted or not: it may be looked at
-    with pytest.raises(report.WrongAnswer, match="would be a measurement"):
+    answer(run, scenario, predictions=(f"{name}={true}",))
+    assert report.score(run, scenario)["predictions"] == report.PREDICTION_POINTS
+
+
+def test_what_is_read_off_the_first_answer_is_no_prediction(run, scenario):
+    """Exploit: the answer shows what a healthy run has, and a prediction follows from it. The first one counts."""
+    name, true = next(iter(scenario.truth.predictions.items()))
+    answer(run, scenario, predictions=(f"{name}={true * 0.75}",))
+    with pytest.raises(report.WrongAnswer, match="the first answer showed figures of healthy runs"):
         answer(run, scenario, predictions=(f"{name}={true}",))
     answer(run, scenario)
     assert report.score(run, scenario)["predictions"] == pytest.approx(report.PREDICTION_POINTS * 0.5)
+
+
+def test_a_first_answer_that_forgets_the_prediction_is_asked_for_it_and_costs_nothing(run, scenario):
+    name = next(iter(scenario.truth.predictions))
+    with pytest.raises(report.WrongAnswer, match=f"--predict {name}=NUMBER is missing.*{name}=none goes without"):
+        answer(run, scenario, predictions=())
+    assert list(run.events("diagnosis")) == []
+    answer(run, scenario)
+    assert answer(run, scenario, predictions=())["deducted"] == report.ATTEMPT_COST
+
+
+def test_earlier_answers_cost_no_more_than_the_last_one_earns(run, scenario):
+    """Bug: fifteen answers cost 56 points, and the mend with them."""
+    check(run)
+    for _ in range(3):
+        answer(run, scenario)
+    assert report.score(run, scenario)["repeated diagnoses"] == -2 * report.ATTEMPT_COST
+    for _ in range(12):
+        found = answer(run, scenario)
+    assert found["deducted"] == found["score"]
+    assert answer(run, scenario, right=False)["deducted"] == 0
+    assert report.score(run, scenario)["total"] == report.FIX_POINTS
 
 
 @pytest.mark.parametrize("guess", ["nan", "inf", "-inf"])
@@ -154,7 +194,7 @@ def test_the_report_names_the_drill_and_tells_its_story_in_order(run, scenario):
     assert "run `20270115-080000-beef`, started 2027-01-15 08:00 UTC" in text
     told = [line.split(" | ", 1)[1].rstrip(" |") for line in section(text, "Timeline").splitlines()[4:] if line]
     assert [one.split(":")[0] for one in told] == [
-        "drill started", "the symptom shows (0.25)", "hint 1", "an apply was interrupted", "applied; restarted llm",
+        "drill started", "the symptom shows", "hint 1", "an apply was interrupted", "applied; restarted llm",
         "gateway exited", "check 1", "diagnosis", "check 2", "stopped",
     ]  # fmt: skip
     assert section(text, "Changes").strip() == "```diff\n-  max_num_seqs: 1\n+  max_num_seqs: 16\n```"
@@ -249,7 +289,7 @@ def test_a_prediction_is_told_with_the_truth_and_its_points_only_once_the_soluti
     assert "it is" not in before
     check(run)
     after = section(report.render(run, scenario), "Score")
-    assert f"it is {true:g}, 90% of its points" in after
+    assert f"it is {true:g}, 80% of its points" in after
 
 
 def test_each_part_of_the_score_says_how_many_points_there_are(run, scenario):
@@ -261,4 +301,22 @@ def test_each_part_of_the_score_says_how_many_points_there_are(run, scenario):
 def test_the_timeline_says_what_each_diagnosis_was_worth(run, scenario):
     answer(run, scenario, right=False)
     answer(run, scenario)
-    assert re.findall(r"(\d+)% of its points", section(report.render(run, scenario), "Timeline")) == ["0", "67"]
+    timeline = section(report.render(run, scenario), "Timeline")
+    assert re.findall(r"(\d+)% of its points", timeline) == ["0", "67"]
+    assert timeline.count(", no evidence, ") == 2
+
+
+def test_a_query_with_a_bar_does_not_break_the_table_of_the_timeline(run, scenario):
+    query = 'sum(a{b=~"c|d"})\n / sum(e)'
+    said = {"component": "caller", "mechanism": "capacity-exceeded", "query": query}
+    run.event("diagnosis", answer=said, points=0.0, reasons=[], values={}, predictions={})
+    told = section(report.render(run, scenario), "Timeline")
+    assert r'`sum(a{b=~"c\|d"}) / sum(e)`' in told
+
+
+def test_the_decoy_is_named_with_the_solution_and_not_before(run, scenario):
+    answer(run, scenario)
+    title = scenario.truth.decoy.title
+    assert title not in report.render(run, scenario)
+    check(run)
+    assert f"The decoy, which has the same symptom: {title}." in report.render(run, scenario)

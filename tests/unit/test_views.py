@@ -2,9 +2,10 @@
 
 import pytest
 
+from lab.drill_view import allowed, symptom
 from lab.grade import CheckResult
 from lab.scenario import all_ids, find
-from lab.views import Steps, allowed, margin_of, value_of
+from lab.views import Steps, margin_of, value_of
 
 
 def test_progress_without_a_terminal_is_a_line_a_step_and_one_every_ten_seconds_of_a_long_one():
@@ -49,9 +50,18 @@ def test_a_margin_is_a_factor_only_where_that_says_something(result, shown):
     assert margin_of(result) == shown
 
 
+OBJECTIVES = {"goodput": 0.9}
+
+
+@pytest.mark.parametrize(("load", "said"), [(True, "has just begun"), (False, "`lab apply` starts it again")])
+def test_callers_of_whom_none_was_answered_yet_are_not_callers_who_are_not_there(load, said):
+    """Bug: right after a check, status said that the load runs and that there is none."""
+    assert said in str(symptom(None, OBJECTIVES, load))
+
+
 def test_a_briefing_tells_each_number_that_is_graded():
     told = {check.id: allowed(check) for name in all_ids() for check in find(name).public.checks}
-    assert told["kv_budget"] == "at most 268,435,456"
+    assert told["kv_budget"] == "at most 268,435,456 bytes"
     assert told["prefill_cost"] == "at most 3 × the healthy stack's"
     assert told["goodput"] == "at least 90%"
     assert told["too_weak"] == "at most 0.2"
