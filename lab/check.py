@@ -15,7 +15,7 @@ from lab.grade import Grade, grade, same_speed
 from lab.host import HostMeter, use_over
 from lab.measure import metric_figures, wait_scraped
 from lab.prompts import clear, prompt_figures
-from lab.run import Run, RunError
+from lab.run import Run
 from lab.runtime import control, launch
 from lab.scenario import Loads, Scenario
 from lab.traffic import Watcher, rows_so_far, send, to_the_end
@@ -26,8 +26,9 @@ ANCHOR_SECONDS, ANCHOR_ATTEMPTS = 4, 3
 IDLE_SHARE, IDLE_WAIT_SECONDS = 0.10, 20  # of the whole machine's CPU
 
 
-class NotGradable(RunError):
-    """Whatever load is sent, its run proves nothing; the message says why."""
+def ungradable(run: Run, scenario: Scenario) -> str | None:
+    """Why a load would prove nothing, whatever came of it, and what to do; None where it can be graded."""
+    return _changed(run, scenario, out_of_service(run))
 
 
 def check(
@@ -41,11 +42,8 @@ def check(
     """Send the grading load and grade it; the folder of the evidence and the grade.
 
     `watch` may end the load early (see `lab.traffic.send`); each load of a run draws other requests than the last one,
-    whose prompts the engine still has in its prefix cache. All services but `stopped` have to run: NotGradable is
-    raised where one does not, and where what was started is not what is there now; what changes later is in the grade.
+    whose prompts the engine still has in its prefix cache. All services but `stopped` have to run.
     """
-    if problem := _changed(run, scenario, [name for name in out_of_service(run) if name not in stopped]):
-        raise NotGradable(problem)
     public = scenario.public
     folder = run.new_check()
     run.event("check", folder=folder.name)

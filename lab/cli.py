@@ -6,14 +6,14 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 from lab import calibrate, cli_drift, cli_eval, doctor, drill, drill_view, proof, proof_tables, report, views, workspace
-from lab.check import NotGradable
 from lab.check import check as run_check
-from lab.grade import Verdict
+from lab.check import ungradable
+from lab.grade import Grade, Verdict
 from lab.run import Run, RunError, current, exclusive, last_drill
 from lab.runtime import control
 from lab.scenario import SERVICES, Scenario, all_ids, find
@@ -166,14 +166,14 @@ def check(as_json: Json = False) -> None:
     """Grade the stack as it is: fresh traffic, every check with its value, threshold, margin and reason."""
     with exclusive("check"):
         run, scenario = running()
+        if problem := ungradable(run, scenario):
+            return _cannot_grade(problem, as_json)
         baseline = calibrate.stored(scenario)
         if baseline is None:
             raise RunError("this machine was not measured for this scenario: `lab stop`, `lab start` again")
         with progress(as_json) as tell:
             try:
                 folder, grade = run_check(run, scenario, baseline, tell)
-            except NotGradable as problem:
-                fail(f"cannot grade: {problem}", CANNOT_GRADE)
             finally:
                 if control.alive(run):
                     drill.start_practice(run)
@@ -182,6 +182,14 @@ def check(as_json: Json = False) -> None:
     else:
         console.print(views.grade(grade, folder))
     raise typer.Exit(EXIT_CODES[grade.verdict])
+
+
+def _cannot_grade(problem: str, as_json: bool) -> NoReturn:
+    """End a check before its load."""
+    if not as_json:
+        fail(f"cannot grade: {problem}", CANNOT_GRADE)
+    emit({"folder": None, **Grade("cannot_grade", (problem,), (), {}, {}).as_dict()})
+    raise typer.Exit(CANNOT_GRADE)
 
 
 @command
@@ -207,7 +215,7 @@ def diagnose(
     query: Annotated[str | None, typer.Option(help="PromQL that tells this incident from others; '' for none")] = None,
     predict: Annotated[
         list[str] | None,
-        typer.Option(help="ID=NUMBER of the mended system, with the first answer; may be given several times"),
+        typer.Option(help="ID=NUMBER with the first answer, before lab check and lab apply; once for each ID"),
     ] = None,
     as_json: Json = False,
 ) -> None:

@@ -124,7 +124,7 @@ def described(load: Load, capacity: float) -> str:
 def practice_plan(load: Load, capacity: float, seconds: float) -> Plan:
     """The materialised practice load of a drill of `seconds`; it ends before where a plan cannot hold more."""
     if load.unit == "in flight":
-        enough = ENOUGH * capacity  # requests/s that callers who wait cannot use up
+        enough = ENOUGH * capacity  # requests/s, more than callers who wait for their answers can use up
         return plan_for(load, enough, seconds, mode="closed", concurrency=round(load.rate))
     requests_per_second = rate(load, capacity)
     return plan_for(load, requests_per_second, min(seconds, 0.98 * MAX_REQUESTS / requests_per_second))

@@ -126,7 +126,7 @@ def symptom(recent: dict[str, float | None] | None, objectives: dict[str, float]
     """What callers saw of late; `load` is whether the practice load runs."""
     if recent is None:
         if load:
-            return "The practice load has just begun: no request has ended yet."
+            return f"No request of the practice load has ended in the last {RECENT_SECONDS} s, or it has just begun."
         return "No practice load runs: `lab apply` starts it again, as does the end of each `lab check`."
     table = Table("as callers see it", "now", "objective", box=None, pad_edge=False)
     offered = recent["offered_per_second"]

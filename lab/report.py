@@ -63,36 +63,43 @@ def _deducted(answers: Sequence[Mapping[str, Any]]) -> float:
 
 
 def _predictions(run: Run, scenario: Scenario, texts: list[str]) -> dict[str, float]:
-    """What is predicted; raises WrongAnswer where that comes too late, or is left out while it could be made.
-
-    The first answer shows figures of healthy runs, and what is in service can be measured: nobody predicts after that.
-    """
+    """What is predicted; raises WrongAnswer where that comes too late, or is left out while it could be made."""
     said = parse_predictions(scenario, texts)
     numbers = {name: value for name, value in said.items() if value is not None}
-    answered, changed = any(run.events("diagnosis")), _changed(run)
-    if numbers and (answered or changed):
-        why = "a change is in service since" if changed else "the first answer showed figures of healthy runs"
+    late = _too_late(run)
+    if numbers and late:
         raise WrongAnswer(
-            f"--predict: {why}, so this would be a measurement: leave it out. What was predicted before counts, and "
+            f"--predict: {late}, so this would be a measurement: leave it out. What was predicted before counts, and "
             "nothing is deducted"
         )
     for item in scenario.public.predict:
-        if item.id not in said and not (answered or changed):
+        if item.id not in said and not late:
             raise WrongAnswer(
-                f"--predict {item.id}=NUMBER is missing: {item.ask} ({item.unit}). It comes with the first answer, "
-                f"which shows figures of healthy runs; --predict {item.id}=none goes without"
+                f"--predict {item.id}=NUMBER is missing: {item.ask} ({item.unit}). It comes with the first answer, for "
+                f"answers show figures of healthy runs; --predict {item.id}=none goes without"
             )
     return numbers
 
 
+def _too_late(run: Run) -> str:
+    """Why nobody predicts any more, as a clause; empty where they do."""
+    if _changed(run):
+        return "a change is in service since"
+    if any(run.events("verdict")):
+        return "the stack was graded since, beside figures of the healthy one"
+    return (
+        "an answer was graded before, and answers show figures of healthy runs" if any(run.events("diagnosis")) else ""
+    )
+
+
 def _changed(run: Run) -> bool:
     """Whether a change is in service, or was for a while."""
-    changed = False
+    changed = before = False
     for event in run.events():
         if event["kind"] == "apply" and event["diff"]:
-            changed = True
-        elif event["kind"] == "apply_failed":  # the one before was put back
-            changed = False
+            changed, before = True, changed
+        elif event["kind"] == "apply_failed":  # what ran before was put back
+            changed = before
     return changed
 
 
@@ -140,7 +147,7 @@ def score(run: Run, scenario: Scenario) -> dict[str, float]:
         "diagnosis": DIAGNOSIS_POINTS * (last["points"] if last else 0),
         "predictions": PREDICTION_POINTS * sum(closeness) / len(truths) if truths else 0,
         "hints": -HINT_COST * sum(1 for _ in run.events("hint")),
-        "repeated diagnoses": -_deducted(answers),
+        "repeated diagnoses": 0 - _deducted(answers),
     }
     return {name: round(value, 1) for name, value in points.items()} | {
         "total": round(max(0.0, sum(points.values())), 1)
@@ -153,7 +160,7 @@ def predicted(answers: Iterable[Mapping[str, Any]]) -> dict[str, float]:
 
 
 def closeness_of(said: float, true: float) -> float:
-    """1 for the true value, less by twice the relative error, never below 0."""
+    """1 for the true value, less by twice the relative error, never below 0: nothing for what is off by half."""
     return max(0.0, 1 - 2 * abs(said - true) / abs(true))
 
 

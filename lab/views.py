@@ -5,6 +5,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,8 @@ def metric_rows(run: Run, scenario: Scenario, query: str | None) -> list[dict[st
                 continue
             rows.append(item | {"samples": [{"labels": dict(s.labels), "value": _finite(s.value)} for s in samples]})
             if query and not samples:
-                rows[-1]["unknown"] = sorted(read(query).metrics - prometheus.names())
+                with suppress(QueryError):  # Prometheus reads more than we do
+                    rows[-1]["unknown"] = sorted(read(query).metrics - prometheus.names())
     return rows
 
 
@@ -183,7 +185,9 @@ def vocabulary(scenario: Scenario) -> RenderableType:
     for name in public.diagnosis.mechanisms:
         table.add_row(f"  {name}", plain(words.mechanisms[name]))
     if public.predict:
-        table.add_row("[bold]--predict ID=NUMBER[/]", "of the mended system, with the first answer; ID=none: no guess")
+        table.add_row(
+            "[bold]--predict ID=NUMBER[/]", "with the first answer, before lab check and lab apply; or ID=none"
+        )
         for item in public.predict:
             table.add_row(f"  {item.id}", plain(f"{item.ask} ({item.unit})"))
     notes = (
@@ -205,7 +209,9 @@ def diagnosis(result: dict[str, Any]) -> RenderableType:
     lines += [
         f"  Noted: {plain(name)} = {value:g}; the report grades it." for name, value in result["predictions"].items()
     ]
-    lines.append(f"[dim]The last answer counts; another one costs {result['next_costs']} points.[/]")
+    lines.append(
+        f"[dim]The last answer counts; another one costs {result['next_costs']} points, at most what it earns.[/]"
+    )
     return Group(*lines)
 
 

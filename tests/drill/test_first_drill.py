@@ -144,11 +144,13 @@ def test_the_reference_fix_passes_within_the_time_that_is_promised(drill: Run) -
 def test_callers_wait_while_the_engine_is_restarted_and_are_served_after_it(drill: Run) -> None:
     """Bug: they asked all of their plan of the stopped engine within seconds, and no load was left to look at."""
     edit(drill, "llm", {"engine": {"max_num_seqs": 16}})
+    load = pids(drill)["load"]
     assert lab("apply", "--json").json["restarted"] == ["llm"]
     deadline = time.monotonic() + 20
     while (seen := lab("status", "--json").json["recent"]) is None or not seen["answered_per_second"]:
         assert time.monotonic() < deadline, "nobody was served after the restart"
         time.sleep(1)
+    assert pids(drill)["load"] == load, "the load was used up, and started anew"
 
 
 def test_diagnosis_and_report(drill: Run, tmp_path: Path) -> None:

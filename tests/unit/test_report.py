@@ -117,11 +117,37 @@ def test_a_change_that_was_not_served_leaves_room_for_a_prediction(run, scenario
     assert report.score(run, scenario)["predictions"] == report.PREDICTION_POINTS
 
 
+def test_a_change_that_was_not_served_hides_no_earlier_one(run, scenario):
+    """Exploit: mend it, measure, apply something that cannot be served, and "predict"."""
+    name, true = next(iter(scenario.truth.predictions.items()))
+    run.event("apply", services=["gateway"], diff="-x: 1\n+x: 2\n")
+    run.event("apply", services=["gateway"], diff="-x: 2\n+x: a\n")
+    run.event("apply_failed", services=["gateway"], problem="not a number")
+    with pytest.raises(report.WrongAnswer, match="a change is in service since"):
+        answer(run, scenario, predictions=(f"{name}={true}",))
+
+
+def test_what_is_read_off_a_check_is_no_prediction(run, scenario):
+    """Exploit: each check shows what the healthy stack has, and a prediction follows from it."""
+    name, true = next(iter(scenario.truth.predictions.items()))
+    check(run, bad=20)
+    with pytest.raises(report.WrongAnswer, match="the stack was graded since, beside figures of the healthy one"):
+        answer(run, scenario, predictions=(f"{name}={true}",))
+    answer(run, scenario, predictions=())
+    assert report.score(run, scenario)["predictions"] == 0
+
+
+def test_a_score_without_deductions_has_none(run, scenario):
+    """Bug: it was -0."""
+    answer(run, scenario)
+    assert "| repeated diagnoses | 0 |" in section(report.render(run, scenario), "Score")
+
+
 def test_what_is_read_off_the_first_answer_is_no_prediction(run, scenario):
     """Exploit: the answer shows what a healthy run has, and a prediction follows from it. The first one counts."""
     name, true = next(iter(scenario.truth.predictions.items()))
     answer(run, scenario, predictions=(f"{name}={true * 0.75}",))
-    with pytest.raises(report.WrongAnswer, match="the first answer showed figures of healthy runs"):
+    with pytest.raises(report.WrongAnswer, match="an answer was graded before, and answers show figures"):
         answer(run, scenario, predictions=(f"{name}={true}",))
     answer(run, scenario)
     assert report.score(run, scenario)["predictions"] == pytest.approx(report.PREDICTION_POINTS * 0.5)

@@ -53,7 +53,7 @@ def test_a_margin_is_a_factor_only_where_that_says_something(result, shown):
 OBJECTIVES = {"goodput": 0.9}
 
 
-@pytest.mark.parametrize(("load", "said"), [(True, "has just begun"), (False, "`lab apply` starts it again")])
+@pytest.mark.parametrize(("load", "said"), [(True, "it has just begun"), (False, "`lab apply` starts it again")])
 def test_callers_of_whom_none_was_answered_yet_are_not_callers_who_are_not_there(load, said):
     """Bug: right after a check, status said that the load runs and that there is none."""
     assert said in str(symptom(None, OBJECTIVES, load))
