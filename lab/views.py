@@ -185,9 +185,7 @@ def vocabulary(scenario: Scenario) -> RenderableType:
     for name in public.diagnosis.mechanisms:
         table.add_row(f"  {name}", plain(words.mechanisms[name]))
     if public.predict:
-        table.add_row(
-            "[bold]--predict ID=NUMBER[/]", "with the first answer, before lab check and lab apply; or ID=none"
-        )
+        table.add_row("[bold]--predict ID=NUMBER[/]", "with the first answer, before any check or change; or ID=none")
         for item in public.predict:
             table.add_row(f"  {item.id}", plain(f"{item.ask} ({item.unit})"))
     notes = (

@@ -227,6 +227,17 @@ def test_the_difference_tells_what_an_interrupted_apply_has_left(ended, monkeypa
     assert "`lab apply` mends that" in said
 
 
+def test_what_cannot_be_graded_is_told_before_any_load_and_with_the_verdict_for_programs(ended, monkeypatch):
+    monkeypatch.setattr(cli.control, "alive", lambda run: True)
+    monkeypatch.setattr(cli, "ungradable", lambda run, scenario: "llm: not running")
+    monkeypatch.setattr(cli, "run_check", lambda *_: pytest.fail("load was sent"))
+    told, for_programs = call("check"), call("check", "--json")
+    assert (told.exit_code, for_programs.exit_code) == (3, 3)
+    assert "cannot grade: llm: not running" in told.stderr
+    found = payload(for_programs)
+    assert (found["verdict"], found["reasons"], found["folder"]) == ("cannot_grade", ["llm: not running"], None)
+
+
 def test_a_file_that_was_removed_from_the_workspace_is_named(ended):
     (ended.workspace / "llm.yaml").unlink()
     result = call("diff")
