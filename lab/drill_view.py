@@ -165,7 +165,8 @@ def next_steps(workspace_path: str, prometheus: str, gateway: str) -> str:
         f"[bold]Look[/]   lab metrics · lab logs llm · Prometheus {prometheus}/graph · "
         f"gateway {gateway}\n"
         f"[bold]Change[/] edit {files}/*.yaml, then lab diff, lab apply\n"
-        "[bold]Say[/]    lab diagnose (component, mechanism, and a query as evidence) · lab hint\n"
+        "[bold]Say[/]    lab diagnose (component, mechanism, a query as evidence; a prediction before any check) · "
+        "lab hint\n"
         "[bold]End[/]    lab check grades the stack with fresh traffic · lab report · lab stop"
     )
 
