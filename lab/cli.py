@@ -222,7 +222,7 @@ def diagnose(
     """Say what is wrong, with evidence. Without options: the words to choose from. The last answer counts."""
     run = last_drill()
     scenario = find(run.info.scenario)
-    if component is mechanism is query is predict is None:
+    if all(given is None for given in (component, mechanism, query, predict)):
         return console.print(views.vocabulary(scenario))
     if component is None or mechanism is None:
         fail(f"--{'component' if component is None else 'mechanism'} is missing; `lab diagnose` lists the words", USAGE)

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,29 +51,29 @@ def diagnose(
     return answer | {
         "score": round(DIAGNOSIS_POINTS * result.points, 1),
         "score_of": DIAGNOSIS_POINTS,
-        "deducted": round(_deducted([*run.events("diagnosis")]), 1),
+        "deducted": round(_deducted(DIAGNOSIS_POINTS * result.points, sum(1 for _ in run.events("diagnosis"))), 1),
         "next_costs": ATTEMPT_COST,
     }
 
 
-def _deducted(answers: Sequence[Mapping[str, Any]]) -> float:
-    """Points for the answers before the last: never more than that one earns, so that they do not eat the mend."""
-    earned = DIAGNOSIS_POINTS * answers[-1]["points"] if answers else 0.0
-    return min(earned, float(ATTEMPT_COST * max(0, len(answers) - 1)))
+def _deducted(earned: float, answers: int) -> float:
+    """Points for the answers before the last: never more than that one earned, so that they do not eat the mend."""
+    return min(earned, ATTEMPT_COST * max(0, answers - 1))
 
 
 def _predictions(run: Run, scenario: Scenario, texts: list[str]) -> dict[str, float]:
     """What is predicted; raises WrongAnswer where that comes too late, or is left out while it could be made."""
     said = parse_predictions(scenario, texts)
     numbers = {name: value for name, value in said.items() if value is not None}
-    late = _too_late(run)
-    if numbers and late:
-        raise WrongAnswer(
-            f"--predict: {late}, so this would be a measurement: leave it out. What was predicted before counts, and "
-            "nothing is deducted"
-        )
+    if late := _too_late(run):
+        if numbers:
+            raise WrongAnswer(
+                f"--predict: {late}, so this would be a measurement: leave it out. What was predicted before counts, "
+                "and nothing is deducted"
+            )
+        return {}
     for item in scenario.public.predict:
-        if item.id not in said and not late:
+        if item.id not in said:
             raise WrongAnswer(
                 f"--predict {item.id}=NUMBER is missing: {item.ask} ({item.unit}). It comes with the first answer, for "
                 f"answers show figures of healthy runs; --predict {item.id}=none goes without"
@@ -87,9 +87,9 @@ def _too_late(run: Run) -> str:
         return "a change is in service since"
     if any(run.events("verdict")):
         return "the stack was graded since, beside figures of the healthy one"
-    return (
-        "an answer was graded before, and answers show figures of healthy runs" if any(run.events("diagnosis")) else ""
-    )
+    if any(run.events("diagnosis")):
+        return "an answer was graded before, and answers show figures of healthy runs"
+    return ""
 
 
 def _changed(run: Run) -> bool:
@@ -138,25 +138,25 @@ def score(run: Run, scenario: Scenario) -> dict[str, float]:
     """Points of 100: fix, diagnosis (the last answer), predictions, less hints and repeated answers."""
     verdicts = [event["verdict"] for event in run.events("verdict")]
     answers = list(run.events("diagnosis"))
-    last = answers[-1] if answers else None
+    earned = DIAGNOSIS_POINTS * answers[-1]["points"] if answers else 0
     truths = scenario.truth.predictions
     said = predicted(answers)
     closeness = [closeness_of(said[name], value) for name, value in truths.items() if name in said]
     points = {
         "fix": FIX_POINTS if "pass" in verdicts else 0,
-        "diagnosis": DIAGNOSIS_POINTS * (last["points"] if last else 0),
+        "diagnosis": earned,
         "predictions": PREDICTION_POINTS * sum(closeness) / len(truths) if truths else 0,
         "hints": -HINT_COST * sum(1 for _ in run.events("hint")),
-        "repeated diagnoses": 0 - _deducted(answers),
+        "repeated diagnoses": 0 - _deducted(earned, len(answers)),  # a minus alone makes -0.0 of none
     }
     return {name: round(value, 1) for name, value in points.items()} | {
         "total": round(max(0.0, sum(points.values())), 1)
     }
 
 
-def predicted(answers: Iterable[Mapping[str, Any]]) -> dict[str, float]:
-    """The prediction of each figure: that of the first answer."""
-    return {name: value for answer in answers for name, value in answer["predictions"].items()}
+def predicted(answers: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """The prediction of each figure: that of the first answer, for later ones have none."""
+    return answers[0]["predictions"] if answers else {}
 
 
 def closeness_of(said: float, true: float) -> float:

@@ -22,7 +22,7 @@ from lab.diagnosis import load_vocabulary
 from lab.doctor import Finding
 from lab.grade import CheckResult, Grade, margin_in_words
 from lab.prometheus import Prometheus
-from lab.promql import QueryError, read
+from lab.promql import QueryError, metric_names
 from lab.proof_tables import margins_of
 from lab.report import ATTEMPT_COST, HINT_COST
 from lab.run import Run
@@ -99,7 +99,7 @@ def metric_rows(run: Run, scenario: Scenario, query: str | None) -> list[dict[st
             rows.append(item | {"samples": [{"labels": dict(s.labels), "value": _finite(s.value)} for s in samples]})
             if query and not samples:
                 with suppress(QueryError):  # Prometheus reads more than we do
-                    rows[-1]["unknown"] = sorted(read(query).metrics - prometheus.names())
+                    rows[-1]["unknown"] = sorted(metric_names(query) - prometheus.names())
     return rows
 
 

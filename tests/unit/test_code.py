@@ -30,9 +30,9 @@ def write(folder, name, text="1\n"):
     path.write_text(text)
 
 
-def digest(*services):
+def digest(*services, of=code.code_digest):
     code._digest.cache_clear()
-    return code.code_digest(services)
+    return of(services)
 
 
 @pytest.mark.parametrize(
@@ -64,13 +64,11 @@ def test_a_change_of_anything_else_is_not(checkout, changed):
 
 
 def test_what_is_asked_without_the_load_generator_does_not_change_with_it(checkout):
-    before = code.stack_digest(["llm"])
+    before = digest("llm", of=code.stack_digest)
     write(checkout, "loadtests/user.py", "2\n")
-    code._digest.cache_clear()
-    assert code.stack_digest(["llm"]) == before
+    assert digest("llm", of=code.stack_digest) == before
     write(checkout, "stack/llm/app.py", "2\n")
-    code._digest.cache_clear()
-    assert code.stack_digest(["llm"]) != before
+    assert digest("llm", of=code.stack_digest) != before
 
 
 @pytest.mark.parametrize("service", [name for name in SERVICES if (ROOT / "stack" / name / "__main__.py").exists()])
