@@ -192,7 +192,7 @@ def load(path: Path) -> Searches:
     try:
         with np.load(path) as arrays:
             found = Searches(**{field.name: arrays[field.name] for field in fields(Searches)})
-    except (KeyError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as problem:
+    except (KeyError, EOFError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as problem:
         raise _no_reference(path, str(problem)) from problem
     if found.vectors.ndim != 2 or {len(column) for column in vars(found).values()} != {len(found)}:
         raise _no_reference(path, "its columns are of different lengths")
