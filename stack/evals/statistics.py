@@ -43,12 +43,15 @@ def auc(scores: np.ndarray, labels: np.ndarray) -> float:
 
 
 def calibration_error(scores: np.ndarray, labels: np.ndarray) -> float:
-    """Expected calibration error over ten bins of equal mass: |mean score - share of positives|, on average."""
+    """Expected calibration error over ten bins of equal mass: |mean score - share of positives|, on average; NaN
+    without labels."""
     known = ~np.isnan(labels)
+    if not known.any():
+        return float("nan")
     order = np.argsort(scores[known], kind="stable")
     said, were = scores[known][order], labels[known][order]
     bins = [part for part in np.array_split(np.arange(len(order)), BINS) if len(part)]
-    return float(sum(len(part) * abs(said[part].mean() - were[part].mean()) for part in bins) / max(len(order), 1))
+    return float(sum(len(part) * abs(said[part].mean() - were[part].mean()) for part in bins) / len(order))
 
 
 AGGREGATES: dict[str, Aggregate] = {"mean": mean, "p95": p95, "auc": auc, "calibration_error": calibration_error}
