@@ -51,6 +51,14 @@ def running() -> tuple[Run, Scenario]:
     return run, find(run.info.scenario)
 
 
+def last() -> tuple[Run, Scenario]:
+    """The drill that was started last, and its scenario; says so where it has ended."""
+    run = last_drill()
+    if not control.alive(run):
+        errors.print(f"[dim]The drill of {run.info.scenario} ({run.info.run_id}) has ended; this is about it.[/]")
+    return run, find(run.info.scenario)
+
+
 @command
 def list_(
     as_json: Json = False,
@@ -108,6 +116,8 @@ def metrics(
     if as_json:
         return emit({"prometheus": run.prometheus_url, "metrics": rows})
     console.print(views.metrics(rows, run))
+    if (seconds := drill_view.since_check(run)) is not None:
+        console.print(drill_view.of_the_check(seconds))
 
 
 @command
@@ -135,12 +145,12 @@ def logs(
 @command
 def diff(as_json: Json = False) -> None:
     """Show what the workspace changes against the configuration that runs."""
-    run = last_drill()
+    run, _ = last()
     text = workspace.diff(run.applied, run.workspace, run.info.services)
     left = drill.out_of_service(run) if control.alive(run) else []
     if as_json:
         return emit({"diff": text, "out_of_service": left})
-    console.print(views.difference(text, left) if text or left else "The workspace is what runs.")
+    console.print(views.difference(text, left) if text or left else "The workspace is what was applied last.")
 
 
 @command
@@ -195,10 +205,10 @@ def _cannot_grade(problem: str, as_json: bool) -> NoReturn:
 @command
 def hint() -> None:
     """Show the next hint of the ladder; each one costs points."""
-    run = last_drill()
+    run, scenario = last()
     if any(run.events("debrief")):
         raise RunError("the debrief of this drill was read already: it tells more than hints that cost points")
-    hints = find(run.info.scenario).hints
+    hints = scenario.hints
     taken = sum(1 for _ in run.events("hint"))
     if taken >= len(hints):
         console.print(f"There are no more hints: all {len(hints)} were given.")
@@ -220,8 +230,7 @@ def diagnose(
     as_json: Json = False,
 ) -> None:
     """Say what is wrong, with evidence. Without options: the words to choose from. The last answer counts."""
-    run = last_drill()
-    scenario = find(run.info.scenario)
+    run, scenario = last()
     if all(given is None for given in (component, mechanism, query, predict)):
         return console.print(views.vocabulary(scenario))
     if component is None or mechanism is None:
@@ -242,11 +251,11 @@ def report_(
 
     After a pass or the drill's end it tells the solution, and no diagnosis is graded any more.
     """
-    run = last_drill()
+    run, scenario = last()
     closes = report.tells_solution(run) and not any(run.events("diagnosis")) and not any(run.events("debrief"))
     if closes and not yes and sys.stdin.isatty() and not as_json:
         typer.confirm("The report tells the solution; after it no diagnosis is graded. Write it?", abort=True)
-    path = report.write(run, find(run.info.scenario), out)
+    path = report.write(run, scenario, out)
     emit({"report": str(path)}) if as_json else console.print(f"Report: {os.path.relpath(path)}")
 
 

@@ -1,13 +1,16 @@
 """`lab drift`: does traffic differ from what the release was made for?"""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from rich.table import Table
 
 from lab.paths import ROOT, RUNS
 from lab.run import RunError, last_drill
 from lab.terminal import FAIL, PASS, Json, console, emit, fail, guarded
+from lab.views import plain
 from stack.settings import load
 
 CANNOT_JUDGE = 3
@@ -55,17 +58,29 @@ def report(
     try:
         kept = load_reference(reference) if reference else None
         looked = drift_report.look(settings, traffic, kept)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(drift_report.page(settings, looked), encoding="utf-8")
     except (OSError, ValueError) as problem:
         fail(str(problem), CANNOT_JUDGE)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(drift_report.page(settings, looked), encoding="utf-8")
     drifting = [one.number for one in looked if one.drift]
+    detectors = drift_report.summary(settings, looked)
     if as_json:
-        emit({"windows": len(looked), "drifting": drifting, "page": str(out)})
+        emit({"windows": len(looked), "drifting": drifting, "detectors": detectors, "page": str(out)})
     else:
-        console.print(f"{len(drifting)} of {len(looked)} windows drift{': ' if drifting else ''}"
-                      f"{', '.join(map(str, drifting))}\nPage: {out}")  # fmt: skip
+        numbers = f": {', '.join(map(str, drifting))}" if 0 < len(drifting) < len(looked) else ""
+        console.print(f"{len(drifting)} of {len(looked)} windows of {settings.window.searches} searches drift{numbers}")
+        console.print(_table(detectors, len(looked)), "", f"Page: {out}", sep="\n")
     raise typer.Exit(FAIL if drifting else PASS)
+
+
+def _table(detectors: Sequence[dict[str, Any]], windows: int) -> Table:
+    columns = ("detector", "distance", "usual without drift", "limit", "median of the windows", "beyond")
+    table = Table(*columns, box=None, pad_edge=False)
+    for one in detectors:
+        figures = (f"{one[name]:.4f}" for name in ("usual", "limit", "median"))
+        row = (one["detector"], f"{one['distance']} of {one['signal']}", *figures, f"{one['beyond']} of {windows}")
+        table.add_row(*map(plain, row))
+    return table
 
 
 def _of_the_drill() -> Path:

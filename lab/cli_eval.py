@@ -2,8 +2,9 @@
 
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 from urllib.parse import urlsplit
 
 import typer
@@ -13,13 +14,13 @@ from lab import doctor, views
 from lab.run import exclusive
 from lab.terminal import FAIL, PASS, USAGE, Json, console, emit, errors, fail, guarded, progress
 from stack.evals.errors import NoBaseline
-from stack.evals.stack_client import JudgeEndpoint
+from stack.evals.stack_client import JudgeEndpoint, missing
 from stack.evals.suite import Mode, Named, load_suites
 
 if TYPE_CHECKING:
     from lab.evaluation import Sizes
     from stack.evals.gate import Verdict
-    from stack.evals.results import Results
+    from stack.evals.results import Manifest, Results
 
 CANNOT_JUDGE = 3
 BASELINE = "baseline"  # what its run is called
@@ -29,7 +30,7 @@ HELP = """Evaluate a release: run suites of examples against it, compare with th
   lab eval run --quick --change change.yaml  with a change: {rag: {prompt: {context_tokens: 64}}}
 
 Exit codes: 0 nothing is worse (or a warning only); 1 blocked; 2 a suite, a change or a command line is wrong; 3 it
-cannot be judged: no baseline, the release does not start, a run is damaged."""
+cannot be judged: no baseline, the release does not start, a run is damaged, the judge is down; 130 interrupted."""
 
 app = typer.Typer(help=HELP, no_args_is_help=True)
 
@@ -74,8 +75,9 @@ def run(
         release = evaluation.release(suites, change or (), label)
         endpoint = _judge(judge, judge_model) if judge else None
         results, verdicts = evaluation.evaluate(suites, mode, release, tell, judge=endpoint)
+    _show(results.folder, results.manifest(), verdicts, as_json)
     evaluation.record(results, verdicts, track, _warn)
-    _show(results, verdicts, as_json)
+    _end(verdicts)
 
 
 @app.command(name="baseline")
@@ -97,12 +99,14 @@ def baseline_(quick: Quick = False, suite: Suites = None, track: Track = None, a
         results, _ = evaluation.evaluate(suites, mode, release, tell, against_baseline=False)
     evaluation.record(results, [], track, _warn)
     manifest = results.manifest()
-    for one in suites:
-        rows = results.rows(one.name)
+    found = {one.name: results.rows(one.name) for one in suites}
+    for name, rows in found.items():
         failed = [row for row in rows.values() if row.error is not None]
         if failed:
-            fail(f"{one.name}: {len(failed)} of {len(rows)} examples failed, the first: {failed[0].error}; a baseline "
-                 "has no failures", CANNOT_JUDGE)  # fmt: skip
+            fail(f"{name}: {len(failed)} of {len(rows)} examples failed, the first: {failed[0].error}; a baseline has "
+                 "no failures, and none was changed", CANNOT_JUDGE)  # fmt: skip
+    for one in suites:
+        rows = found[one.name]
         quick_ones = {example.id for example in task_of(one).examples(one, "quick", evaluation.PLACES)}
         made = baseline.make(one, mode, vars(manifest.identity), manifest.machine, time.time(), rows, quick_ones)
         console.print(f"{one.name}: {len(rows)} examples in {baseline.write(made)}")
@@ -111,50 +115,74 @@ def baseline_(quick: Quick = False, suite: Suites = None, track: Track = None, a
 @app.command()
 @guarded(CANNOT_JUDGE)
 def compare(
-    run_id: Annotated[str | None, typer.Argument(metavar="RUN", help="of `lab eval history`")] = None,
+    run_id: Annotated[str | None, typer.Argument(metavar="RUN", help="of `lab eval history`; the latest one")] = None,
+    other: Annotated[
+        str | None, typer.Argument(metavar="BEFORE", help="a run to compare it with, instead of the baseline")
+    ] = None,
     as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Compare a run that was made before with the baseline as it is now. Nothing is started."""
+    """Compare a run that was made before with the baseline as it is now, or with another run. Nothing is started.
+
+    What a judging model preferred was said of the baseline's answers: two runs are compared without it.
+    """
     from lab import evaluation
     from stack.evals import baseline, report
 
-    runs = {results.folder.name: results for results in evaluation.finished_runs()}
-    if run_id is None and (later := evaluation.unfinished_after(runs)):
-        fail(f"the latest run, {later}, did not come to its end: give its command again, and it goes on; or name "
-             "another one", CANNOT_JUDGE)  # fmt: skip
-    if not runs:
-        fail("there is no finished run; make one: lab eval run --quick", CANNOT_JUDGE)
-    if run_id is not None and run_id not in runs:
-        fail(f"no finished run '{run_id}'; `lab eval history` lists them", USAGE)
-    latest = max((name for name, one in runs.items() if one.manifest().label != BASELINE), default=None)
-    if run_id is None and latest is None:
-        fail("only baselines were made so far; make a run: lab eval run --quick", CANNOT_JUDGE)
-    results = runs[run_id or latest]
-    manifest = results.manifest()
+    results = _run_of(evaluation.runs(), run_id)
+    manifest, folder = results.manifest(), results.folder
     suites = load_suites(manifest.suites)
-    verdicts = [evaluation.verdict(suite, results, baseline.read(suite, manifest.mode)) for suite in suites]
-    report.write_all(results.folder, manifest, verdicts)
-    _show(results, verdicts, as_json)
+    if other is None:
+        verdicts = [evaluation.verdict(suite, results, baseline.read(suite, manifest.mode)) for suite in suites]
+    else:
+        before = _run_of(evaluation.runs(), other)
+        if before.manifest().mode != manifest.mode:
+            fail(f"{folder.name} is {manifest.mode} and {other} is {before.manifest().mode}: they were asked different "
+                 "examples", USAGE)  # fmt: skip
+        judged = [suite.name for suite in suites if suite.suite.judge]
+        verdicts = [evaluation.verdict(suite, results, before) for suite in suites if not suite.suite.judge]
+        manifest, folder = replace(manifest, unasked=(*manifest.unasked, *judged)), folder / f"with-{other}"
+        folder.mkdir(exist_ok=True)
+    report.write_all(folder, manifest, verdicts)
+    _show(folder, manifest, verdicts, as_json)
+    _end(verdicts)
+
+
+def _run_of(runs: "dict[str, Results]", run_id: str | None) -> "Results":
+    """The run of that id, or the latest that is no baseline; fails where it did not come to its end."""
+    if run_id is None:
+        ids = [name for name, results in runs.items() if results.manifest().label != BASELINE]
+        if not ids:
+            fail("no run yet: lab eval run --quick", CANNOT_JUDGE)
+        run_id = ids[-1]
+    if run_id not in runs:
+        fail(f"no run '{run_id}'; `lab eval history` lists them", USAGE)
+    if runs[run_id].manifest().finished is None:
+        fail(f"the run {run_id} did not come to its end: give its command again, and it goes on; or name another one",
+             CANNOT_JUDGE)  # fmt: skip
+    return runs[run_id]
 
 
 @app.command()
 @guarded(CANNOT_JUDGE)
 def history(as_json: Json = False) -> None:
-    """The runs that came to their end."""
+    """The runs, and what became of them. One that did not come to its end goes on when its command is given again."""
     from lab import evaluation
+    from stack.evals import report
 
-    manifests = [results.manifest() for results in evaluation.finished_runs()]
+    manifests = [results.manifest() for results in evaluation.runs().values()]
     if as_json:
         emit({"runs": [{"run": one.run_id, "label": one.label, "mode": one.mode, "started": one.started,
-                        "suites": list(one.suites)} for one in manifests]})  # fmt: skip
+                        "finished": one.finished, "outcome": one.outcome, "suites": list(one.suites)}
+                       for one in manifests]})  # fmt: skip
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for head in ("run", "when", "took", "mode", "label", "suites"):
+    for head in ("run", "when", "took", "outcome", "mode", "label", "suites"):
         table.add_column(head)
     for one in manifests:
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(one.started))
-        took = f"{(one.finished or one.started) - one.started:.0f} s"
-        table.add_row(one.run_id, when, took, one.mode, one.label, ", ".join(one.suites))
+        took = "" if one.finished is None else f"{one.finished - one.started:.0f} s"
+        outcome = "not finished" if one.finished is None else report.WORDS.get(one.outcome, "")
+        table.add_row(one.run_id, when, took, outcome, one.mode, one.label, ", ".join(one.suites))
     console.print(table if manifests else "No run yet: lab eval run --quick")
 
 
@@ -237,30 +265,44 @@ def _warn(text: str) -> None:
 
 
 def _judge(url: str, model: str) -> JudgeEndpoint:
-    """Fails where `url` is none, or has a password in it: it is kept with the run."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    """Fails where `url` is none, or has a password in it: it is kept with the run; or does not have the model, which
+    would be found out after minutes otherwise."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
         fail(f"--judge {url}: write a URL such as http://127.0.0.1:8000", USAGE)
     if parts.username or parts.password:
         fail("--judge: a password in a URL is kept with the run; give the key in EVAL_JUDGE_KEY", USAGE)
-    return JudgeEndpoint(url, model, os.environ.get("EVAL_JUDGE_KEY"))
+    judge = JudgeEndpoint(url, model, os.environ.get("EVAL_JUDGE_KEY"))
+    if problem := missing(judge):
+        fail(f"--judge {url}: {problem}", CANNOT_JUDGE)
+    return judge
 
 
-def _show(results: "Results", verdicts: "list[Verdict]", as_json: bool) -> None:
+def _show(folder: Path, manifest: "Manifest", verdicts: "list[Verdict]", as_json: bool) -> None:
     from lab import evaluation
     from stack.evals import report
 
     if as_json:
-        emit(evaluation.as_dict(results, verdicts))
+        emit(evaluation.as_dict(manifest, verdicts))
     else:
         console.print(report.table(verdicts))
         for problem in (verdict.problem for verdict in verdicts if verdict.problem):
             console.print(f"  {problem}", style="bold red", markup=False)
-        for note in report.notes(results.manifest(), verdicts):
+        for note in report.notes(manifest, verdicts):
             console.print(f"  {note}", markup=False)
         for failure in report.failures(verdicts):
             console.print(f"  failed: {failure}", markup=False)
-        console.print(f"\n[bold]{report.sentence(verdicts, results.manifest().unasked)}[/]")
-        console.print(f"Reports: {results.folder}/report.html, report.md, junit.xml")
+        console.print(f"\n[bold]{report.sentence(verdicts, manifest.unasked)}[/]")
+        console.print(f"Reports: {folder}/report.html, report.md, junit.xml")
+
+
+def _end(verdicts: "list[Verdict]") -> NoReturn:
+    """With the exit code that says what became of the release."""
+    from stack.evals import report
+
     outcome = report.outcome_of(verdicts)
     raise typer.Exit({"block": FAIL, "unjudged": CANNOT_JUDGE}.get(outcome, PASS))

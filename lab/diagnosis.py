@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from lab.evidence import RUNS, compare, grows_alike, is_share, of_shares, of_symptoms, refusals
+from lab.evidence import RUNS, compare, grows_alike, is_share, no_sizes, of_shares, of_symptoms, refusals
 from lab.paths import SCENARIOS
 from lab.prometheus import Sample
 from lab.promql import QueryError, read
@@ -20,7 +20,8 @@ from stack.settings import Settings, load, nearest
 
 EXPLANATION_POINTS, QUERY_POINTS = 2 / 3, 1 / 3
 MOMENTS = 5
-TIMES = 1.5
+TIMES = (1.2, 1.5)
+"""Samples so many times as large tell a quantity: of x - 0.6 one could be found that grows as x² does."""
 SYMPTOM = "But it gives the symptom: it tells that something is wrong, and other causes make it so as well."
 LINE = (
     "it sets a quantity against a number, which makes all or nothing of any difference: give the quantity itself (of a "
@@ -138,9 +139,8 @@ def _explanation(answer: Diagnosis, truth: Truth) -> tuple[float, str]:
 
 def _evidence(query: str, truth: Truth, folder: Path) -> tuple[bool, dict[str, float | None], list[str]]:
     """Whether the query tells the recordings apart, its value in each, and sentences. Raises QueryError."""
-    values: dict[str, float | None] = dict.fromkeys(RUNS)
     if not query.strip():
-        return False, values, ["There is no query as evidence."]
+        return False, dict.fromkeys(RUNS), ["There is no query as evidence."]
     recordings = {run: load_recording(folder / file) for run, file in truth.recordings}
     seconds = min(recording.seconds for recording in recordings.values())
     if refused := refusals(query, recordings["broken"].metrics, seconds):
@@ -154,35 +154,42 @@ def _evidence(query: str, truth: Truth, folder: Path) -> tuple[bool, dict[str, f
     return comparison.separates, values, [comparison.sentence]
 
 
-def _values(query: str, recordings: Mapping[str, Recording]) -> dict[str, float | None]:
+def _values(query: str, recordings: Mapping[str, Recording]) -> dict[str, float]:
     """The query's median over the later part of each recording's load, when the incident is there in full: a gauge is
-    back at 0 when the recording ends. Raises QueryError, also where there is more than one value at a time."""
+    back at 0 when the recording ends. Raises QueryError, also where there is not one number at a time."""
     with Replay(recordings, metrics=read(query).metrics) as replay:
-        return {
+        found = {
             run: middle([_only(run, replay.query(run, query, before)) for before in moments(recording)])
             for run, recording in recordings.items()
         }
+    if problems := no_sizes(found):
+        raise QueryError(f"it cannot be compared: {'; '.join(problems)}")
+    return {run: value for run, value in found.items() if value is not None}
 
 
-def _is_quantity(query: str, values: Mapping[str, float | None], recordings: Mapping[str, Recording]) -> bool:
+def _is_quantity(query: str, values: Mapping[str, float], recordings: Mapping[str, Recording]) -> bool:
     """Whether the query gives what it reads, and sets it against no number. Of shares of 1 it may give the rest."""
+
+    def grows(way: Callable[[str, float, float], float], times: float) -> bool:
+        other = {run: _changed(one, way, times) for run, one in recordings.items()}
+        return grows_alike(values, _values(query, other), times)
+
     ways = [_grown, _rest_grown] if any(map(is_share, read(query).metrics)) else [_grown]
-    others = ({run: _changed(one, way) for run, one in recordings.items()} for way in ways)
-    return any(grows_alike(values, _values(query, other), TIMES) for other in others)
+    return any(all(grows(way, times) for times in TIMES) for way in ways)
 
 
-def _grown(_: str, value: float) -> float:
-    return TIMES * value
+def _grown(_: str, value: float, times: float) -> float:
+    return times * value
 
 
-def _rest_grown(metric: str, value: float) -> float:
-    return 1 - TIMES * (1 - value) if is_share(metric) else TIMES * value
+def _rest_grown(metric: str, value: float, times: float) -> float:
+    return 1 - times * (1 - value) if is_share(metric) else times * value
 
 
-def _changed(recording: Recording, change: Callable[[str, float], float]) -> Recording:
-    """The same with other values: `change` gets the name of a metric and a value of it."""
+def _changed(recording: Recording, change: Callable[[str, float, float], float], times: float) -> Recording:
+    """The same with other values: `change` gets the name of a metric, a value of it, and `times`."""
     changed = [
-        (labels, tuple((when, change(labels["__name__"], value)) for when, value in points))
+        (labels, tuple((when, change(labels["__name__"], value, times)) for when, value in points))
         for labels, points in recording.series
     ]
     return replace(recording, series=tuple(changed))

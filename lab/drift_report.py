@@ -4,6 +4,8 @@ import base64
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
+from typing import Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader
@@ -42,11 +44,34 @@ def look(config: DriftConfig, traffic: Path, reference: Searches | None) -> list
     return list(Monitor(config, Reference(reference, config)).take(searches))
 
 
+def summary(config: DriftConfig, looked: Sequence[Looked]) -> list[dict[str, Any]]:
+    """What each detector says of the pinned reference: the usual distance, the limit, the windows' median and how many
+    are beyond."""
+    by_detector = {
+        name: [one for window in looked for one in window.compared if (one.detector, one.reference) == (name, "pinned")]
+        for name in config.detectors
+    }
+    return [
+        {
+            "detector": name,
+            "distance": config.detectors[name].distance,
+            "signal": config.detectors[name].signal,
+            "usual": found[-1].usual,
+            "limit": found[-1].limit,
+            "median": median(one.distance for one in found),
+            "beyond": sum(one.beyond for one in found),
+        }
+        for name, found in by_detector.items()
+    ]
+
+
 def page(config: DriftConfig, looked: Sequence[Looked]) -> str:
     """The report as HTML that needs nothing from elsewhere."""
     plots = [(name, _plot(name, looked)) for name in config.detectors]
     pages = Environment(loader=PackageLoader("lab", "templates"), autoescape=True)
-    return pages.get_template("drift.html").render(config=config, looked=looked, plots=plots)
+    return pages.get_template("drift.html").render(
+        config=config, looked=looked, plots=plots, detectors=summary(config, looked)
+    )
 
 
 def _plot(detector: str, looked: Sequence[Looked]) -> str:

@@ -1,5 +1,6 @@
 """A running drill on the terminal: its services, the symptom beside the objectives, what is graded, what to do next."""
 
+import math
 import os
 import time
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from rich.markdown import Markdown
 from rich.panel import Panel
 from rich.table import Table
 
-from lab import drill, workspace
+from lab import drill, report, workspace
 from lab.grade import WORDS
 from lab.measure import good, load_figures
 from lab.prometheus import Prometheus, PrometheusUnreachable
@@ -24,6 +25,7 @@ from loadtests.plan import read_plan
 from loadtests.rows import read_rows
 
 RECENT_SECONDS = 30
+AFTER_CHECK_SECONDS = 60  # no ready-made query and no rule looks further back
 QUALITY = {
     "ranking": "ranking of the right document, nDCG@10",
     "abuse_stopped": "abuse blocked or held for review",
@@ -46,6 +48,8 @@ def state(run: Run, scenario: Scenario) -> dict[str, Any]:
         "objectives": public.objectives.model_dump() | {"goodput": public.least_goodput},
         "recent": recent(run, scenario),
         "alerts": alerts(run),
+        "seconds_since_check": since_check(run),
+        "asks_prediction": bool(public.predict) and not report.too_late(run),
         "pending_changes": bool(workspace.diff(run.applied, run.workspace, run.info.services)),
         "out_of_service": drill.out_of_service(run),
         "workspace": str(run.workspace),
@@ -100,6 +104,17 @@ def alerts(run: Run) -> list[dict[str, str]]:
         return []
 
 
+def since_check(run: Run) -> float | None:
+    """Seconds since the last graded load ended, while what looks back over the last minute still shows it."""
+    ended = max((event["time"] for event in run.events("verdict")), default=-math.inf)
+    since = time.time() - ended
+    return since if since < AFTER_CHECK_SECONDS else None
+
+
+def of_the_check(seconds: float) -> str:
+    return f"A check ended {seconds:.0f} s ago: what looks back over the last minute still shows its traffic."
+
+
 def status(state: dict[str, Any]) -> RenderableType:
     services = Table("service", "state", "pid", "up", box=None, pad_edge=False)
     for process in state["services"]:
@@ -111,6 +126,8 @@ def status(state: dict[str, Any]) -> RenderableType:
     parts: list[RenderableType] = [f"[bold]{plain(state['title'])}[/]  ({state['scenario']})", "", services, ""]
     parts += [f"[red]{item['service']} {item['state']}[/] (pid {item['pid']})" for item in state["incidents"]]
     parts += [f"[red]alert {plain(item['alertname'])}[/] {plain(item.get('summary', ''))}" for item in state["alerts"]]
+    if state["seconds_since_check"] is not None:
+        parts.append(of_the_check(state["seconds_since_check"]))
     load = any((one["name"], one["state"]) == ("load", "RUNNING") for one in state["services"])
     parts += [symptom(state["recent"], state["objectives"], load), ""]
     if state["out_of_service"]:
@@ -118,7 +135,7 @@ def status(state: dict[str, Any]) -> RenderableType:
     if state["pending_changes"]:
         parts.append("The workspace differs from what runs: [bold]lab diff[/], [bold]lab apply[/].")
     parts.append(f"The drill ends by itself in {state['seconds_left'] / 60:.0f} minutes; its folder stays.")
-    parts.append(next_steps(state["workspace"], state["prometheus"], state["gateway"]))
+    parts.append(next_steps(state["workspace"], state["prometheus"], state["gateway"], state["asks_prediction"]))
     return Group(*parts)
 
 
@@ -159,14 +176,14 @@ def symptom(recent: dict[str, float | None] | None, objectives: dict[str, float]
     return Group(table, f"[dim]requests that ended in the last {RECENT_SECONDS} s of the practice load[/]")
 
 
-def next_steps(workspace_path: str, prometheus: str, gateway: str) -> str:
+def next_steps(workspace_path: str, prometheus: str, gateway: str, asks_prediction: bool) -> str:
     files = os.path.relpath(workspace_path)
+    prediction = "; a prediction before any check" if asks_prediction else ""
     return (
         f"[bold]Look[/]   lab metrics · lab logs llm · Prometheus {prometheus}/graph · "
         f"gateway {gateway}\n"
         f"[bold]Change[/] edit {files}/*.yaml, then lab diff, lab apply\n"
-        "[bold]Say[/]    lab diagnose (component, mechanism, a query as evidence; a prediction before any check) · "
-        "lab hint\n"
+        f"[bold]Say[/]    lab diagnose (component, mechanism, a query as evidence{prediction}) · lab hint\n"
         "[bold]End[/]    lab check grades the stack with fresh traffic · lab report · lab stop"
     )
 

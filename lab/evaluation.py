@@ -3,7 +3,7 @@
 import hashlib
 import json
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cache
@@ -121,7 +121,8 @@ def _change(path: Path) -> Mapping[str, Any]:
 def identity(of: Release) -> Identity:
     """What results of this release hold for."""
     text = json.dumps(of.configs, sort_keys=True)
-    code = hashlib.sha256(f"{stack_digest(of.configs)} {stack_digest(['evals'])}".encode()).hexdigest()
+    beside = digest_of([ROOT / "lab/deployment.py"])  # the second gateways that suites ask
+    code = hashlib.sha256(f"{stack_digest(of.configs)} {stack_digest(['evals'])} {beside}".encode()).hexdigest()
     return Identity(hashlib.sha256(text.encode()).hexdigest(), code, _weights(of.configs))
 
 
@@ -187,7 +188,7 @@ def evaluate(
     if verdicts:
         report.write_all(results.folder, results.manifest(), verdicts)
     if not any(one.problem for one in verdicts):  # else it goes on, once what was in the way is mended
-        results.finish()
+        results.finish(report.outcome_of(verdicts) if verdicts else None)
     return results, verdicts
 
 
@@ -206,10 +207,11 @@ def record(results: Results, verdicts: Sequence[Verdict], url: str | None, warn:
         warn(f"warning: {problem}")
 
 
-def verdict(suite: Named, results: Results, compared: baseline.Baseline) -> Verdict:
-    """What the gate says of a suite of a run; where it cannot be judged, why. Raises ResultsError."""
+def verdict(suite: Named, results: Results, compared: baseline.Baseline | Results) -> Verdict:
+    """What the gate says of a suite of a run, compared with its baseline or another run; where it cannot be judged,
+    why. Raises ResultsError."""
     try:
-        return _verdict(suite, results, compared)
+        return _verdict(suite, results, against(suite, compared) if isinstance(compared, Results) else compared)
     except NotComparable as problem:
         return Verdict(suite.name, suite.suite.about, (), problem=str(problem))
 
@@ -225,6 +227,15 @@ def _verdict(suite: Named, results: Results, compared: baseline.Baseline) -> Ver
         seen = [judge_suite(suite, manifest.mode, again.rows(suite.name), compared).complaint for again in rounds]
         confirmed = sum(seen) >= suite.suite.judge.needed
     return judge_suite(suite, manifest.mode, results.rows(suite.name), compared, confirmed)
+
+
+def against(suite: Named, results: Results) -> baseline.Baseline:
+    """Another run as what one is compared with. Raises NotComparable, ResultsError."""
+    manifest = results.manifest()
+    if manifest.suites.get(suite.name) != suite.hash:
+        raise NotComparable(f"{suite.name}: run {manifest.run_id} is not of this suite as it is now")
+    rows = results.rows(suite.name)
+    return baseline.make(suite, manifest.mode, vars(manifest.identity), manifest.machine, manifest.started, rows, rows)
 
 
 def sizes(suite: Named) -> Sizes:
@@ -269,27 +280,21 @@ def _rounds(suite: Named, results: Results) -> list[Results]:
     return [Results(results.folder / f"{suite.name}-round-{n}") for n in range(1, number + 1)]
 
 
-def finished_runs() -> list[Results]:
-    """The runs that came to their end, oldest first; damaged ones are left out."""
-    found = []
+def runs() -> dict[str, Results]:
+    """All runs by id, oldest first; damaged ones are left out."""
+    found = {}
     for path in sorted(EVALUATIONS.glob("*/run.json")):
         with suppress(ResultsError):
-            if (results := Results(path.parent)).manifest().finished is not None:
-                found.append(results)
+            results = Results(path.parent)
+            found[results.manifest().run_id] = results
     return found
 
 
-def unfinished_after(finished: Collection[str]) -> str | None:
-    """The latest run, where it is none of `finished`: it did not come to its end, and was not judged."""
-    latest = max((path.parent.name for path in EVALUATIONS.glob("*/run.json")), default=None)
-    return None if latest in finished else latest
-
-
-def as_dict(results: Results, verdicts: Sequence[Verdict]) -> dict[str, Any]:
+def as_dict(manifest: Manifest, verdicts: Sequence[Verdict]) -> dict[str, Any]:
     """For programs."""
     return {
-        "run": results.folder.name,
+        "run": manifest.run_id,
         "outcome": report.outcome_of(verdicts),
-        "unasked": results.manifest().unasked,
+        "unasked": manifest.unasked,
         "suites": [asdict(verdict) for verdict in verdicts],
     }

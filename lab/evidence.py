@@ -83,7 +83,7 @@ def refusals(query: str, recorded: frozenset[str], seconds: float) -> list[str]:
     if "bool" in used.operators or any(limit != 0 for limit in used.limits):
         found.append(
             "a comparison makes all or nothing of any difference: compare with 0 only, to guard a division, and give "
-            "the quantity itself"
+            "the quantity itself; of two metrics their ratio, or their difference"
         )
     if len(used.selectors) > MAX_SELECTORS:
         found.append(f"more than {MAX_SELECTORS} selections of series: evidence is simpler than that")
@@ -121,13 +121,13 @@ def of_symptoms(query: str, symptoms: Iterable[str]) -> bool:
     return any(patterns.fullmatch(name) for name in given)
 
 
-def grows_alike(values: Mapping[str, float | None], grown: Mapping[str, float | None], times: float) -> bool:
+def grows_alike(values: Mapping[str, float], grown: Mapping[str, float], times: float) -> bool:
     """Whether a query gives a quantity: `grown` are its values where all that it reads is `times` as much.
 
     In every run a quantity is then `times` as much as well, a product of two the square as much, a quotient the same.
     What sets one against a number of the query's own, as x - 0.35, is not: it makes any difference of a small one.
     """
-    pairs = [(values[run] or 0.0, grown[run] or 0.0) for run in values]
+    pairs = [(max(0.0, values[run]), max(0.0, grown[run])) for run in values]
     powers = [_power(before, after, times) for before, after in pairs if before or after]
     whole = range(-MAX_SELECTORS, MAX_SELECTORS + 1)
     return any(all(abs(power - one) < _WHOLE for power in powers) for one in whole)
@@ -148,25 +148,29 @@ def of_shares(query: str) -> bool:
     return bool(telling) and all(map(is_share, telling))
 
 
-def compare(values: Mapping[str, float | None], factor: float, shares: bool = False) -> Comparison:
-    """Does the broken value stand out? `values` are by name of `RUNS`, None where the query gave nothing.
+def no_sizes(values: Mapping[str, float | None]) -> list[str]:
+    """Why `values`, by name of `RUNS`, are none that can be compared; None is where the query gave nothing."""
+    return [f"{run}: {reason}" for run in RUNS if (reason := _no_size(values[run]))]
+
+
+def compare(values: Mapping[str, float], factor: float, shares: bool = False) -> Comparison:
+    """Does the broken value stand out? `values` are finite, by name of `RUNS`; what is below 0 counts as 0.
 
     It must be at least `factor` times both others, or both others at least `factor` times it. Of `shares` of 1 either
     part may stand out: .99 and .80 are close, .01 and .20 are not, and both say the same.
     """
     found = _compare(values, factor)
-    if found.separates or not shares or not all(0 <= (values[run] or 0.0) <= 1 for run in RUNS):
+    if found.separates or not shares or not all(0 <= values[run] <= 1 for run in RUNS):
         return found
-    rest = {run: None if value is None else 1 - value for run, value in values.items()}
+    rest = {run: 1 - value for run, value in values.items()}
     of_rest = _compare(rest, factor, "The query, by what is left to 1,")
     return of_rest if of_rest.separates else found
 
 
-def _compare(values: Mapping[str, float | None], factor: float, who: str = "The query") -> Comparison:
-    if unusable := [f"{run}: {reason}" for run in RUNS if (reason := _unusable(values[run]))]:
-        return Comparison(False, f"{who} cannot be compared: {'; '.join(unusable)}.")
-    broken, healthy, decoy = (values[run] or 0.0 for run in RUNS)
-    shown = f"broken {broken:.4g}, healthy {healthy:.4g}, decoy {decoy:.4g}"
+def _compare(values: Mapping[str, float], factor: float, who: str = "The query") -> Comparison:
+    broken, healthy, decoy = (max(0.0, values[run]) for run in RUNS)
+    below = " (what is below 0 counts as 0)" if min(values[run] for run in RUNS) < 0 else ""
+    shown = f"broken {broken:.4g}, healthy {healthy:.4g}, decoy {decoy:.4g}{below}"
     if all(_exceeds(broken, other, factor) for other in (healthy, decoy)):
         return Comparison(True, f"{who} tells the runs apart: {shown}, at least {factor:g} times both others.")
     if all(_exceeds(other, broken, factor) for other in (healthy, decoy)):
@@ -180,15 +184,13 @@ def _exceeds(high: float, low: float, factor: float) -> bool:
     return high >= SMALLEST and high > low and high >= factor * low
 
 
-def _unusable(value: float | None) -> str | None:
+def _no_size(value: float | None) -> str | None:
     if value is None:
         return "no value; where nothing means 0, write `or vector(0)`"
     if math.isnan(value):
         return "not a number, as from 0 divided by 0; guard the division"
     if math.isinf(value):
         return "infinite, as from a division by 0; guard the division"
-    if value < 0:
-        return f"{value:.4g} is negative, and sizes are compared; ask for a quantity that starts at 0"
     return None
 
 
@@ -201,7 +203,7 @@ def _missing(broken: float, healthy: float, decoy: float, factor: float) -> str:
     if far(healthy) and far(decoy):
         return "the broken value lies between the others, so it does not stand out"
     if far(healthy):
-        return "the decoy looks the same: this is the symptom, which another cause has too"
+        return "the decoy looks the same, so other causes make it so as well"
     if far(decoy):
         return "the healthy run looks the same, so nothing is wrong with this quantity"
     return f"no difference of {factor:g} times to either"

@@ -65,7 +65,7 @@ def _predictions(run: Run, scenario: Scenario, texts: list[str]) -> dict[str, fl
     """What is predicted; raises WrongAnswer where that comes too late, or is left out while it could be made."""
     said = parse_predictions(scenario, texts)
     numbers = {name: value for name, value in said.items() if value is not None}
-    if late := _too_late(run):
+    if late := too_late(run):
         if numbers:
             raise WrongAnswer(
                 f"--predict: {late}, so this would be a measurement: leave it out. What was predicted before counts, "
@@ -81,7 +81,7 @@ def _predictions(run: Run, scenario: Scenario, texts: list[str]) -> dict[str, fl
     return numbers
 
 
-def _too_late(run: Run) -> str:
+def too_late(run: Run) -> str:
     """Why nobody predicts any more, as a clause; empty where they do."""
     if _changed(run):
         return "a change is in service since"
@@ -286,6 +286,7 @@ def _checks(run: Run) -> str:
 
 def _changes(run: Run) -> str:
     diffs = [event["diff"] for event in run.events("apply") if event["diff"]]
+    diffs = [diff for diff, before in zip(diffs, [None, *diffs], strict=False) if diff != before]  # tried again
     if not diffs:
         return "## Changes\n\nNothing was changed.\n"
     return "## Changes\n\n" + "\n".join(f"```diff\n{diff}\n```\n" for diff in diffs)

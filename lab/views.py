@@ -110,8 +110,7 @@ def _finite(value: float) -> float | None:
 def metrics(rows: Sequence[dict[str, Any]], run: Run) -> RenderableType:
     table = Table("metric", "now", "objective", box=None, pad_edge=False)
     for row in rows:
-        several = len({sample["labels"].get("__name__") for sample in row["samples"]}) > 1
-        hidden = ("instance", "job") if several else ("instance", "job", "__name__")
+        hidden = _hidden([sample["labels"] for sample in row["samples"]])
         for sample in row["samples"] or [{"labels": {}, "value": None}]:
             labels = {k: v for k, v in sample["labels"].items() if k not in hidden}
             shown_labels = ", ".join(f'{key}="{text}"' for key, text in labels.items())
@@ -123,6 +122,16 @@ def metrics(rows: Sequence[dict[str, Any]], run: Run) -> RenderableType:
     queries = "\n".join(f"  {plain(row['query'])}" for row in rows)
     parts = [table, "", f"Queries, for `lab metrics 'QUERY'` or {run.prometheus_url}/graph:", queries]
     return Group(*(parts if len(rows) > 1 else parts[:1]))
+
+
+def _hidden(series: Sequence[dict[str, str]]) -> set[str]:
+    """The labels that say nothing: name, address and job, where the others tell the series apart."""
+    hidden = set()
+    for label in ("instance", "job", "__name__"):
+        left = {tuple(sorted((k, v) for k, v in one.items() if k not in hidden | {label})) for one in series}
+        if len(left) == len(series):
+            hidden.add(label)
+    return hidden
 
 
 def difference(diff: str, out_of_service: Sequence[str]) -> RenderableType:
@@ -190,9 +199,10 @@ def vocabulary(scenario: Scenario) -> RenderableType:
             table.add_row(f"  {item.id}", plain(f"{item.ask} ({item.unit})"))
     notes = (
         "--query: PromQL with one value, that in this incident is at least twice, or at most half, of what it is in a "
-        "healthy run and in the decoy, a run with the same symptom from another cause. It is asked of recordings of "
-        "such runs under the graded load, made where this scenario was proved: their numbers are not those of your "
-        "machine, nor of the load that you watch. --query '' answers without.",
+        "healthy run and in the decoy, a run with the same symptom from another cause; what is below 0 counts as 0. It "
+        "is asked of recordings of such runs under the graded load, made where this scenario was proved: their numbers "
+        "are not those of your machine, nor of the load that you watch, and healthy is the site as it should be, in "
+        "more than one key. --query '' answers without.",
         f"The last answer counts. Each further one costs {ATTEMPT_COST} points of 100, at most what the last earns; "
         f"each hint costs {HINT_COST}.",
     )

@@ -8,6 +8,8 @@ from collections.abc import Collection, Iterable, Mapping, Set
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pydantic import TypeAdapter, ValidationError
+
 from stack.evals.errors import NoBaseline
 from stack.evals.example import Row
 from stack.evals.suite import Mode, Named
@@ -69,9 +71,13 @@ def read(suite: Named, mode: Mode, folder: Path = BASELINES) -> Baseline:
     path = folder / f"{suite.name}.json.gz"
     remedy = f"`lab eval baseline{' --full' if mode == 'full' else ''}` makes it from the stack as it is"
     try:
-        baseline = Baseline(**json.loads(gzip.decompress(path.read_bytes())))
+        baseline = TypeAdapter(Baseline).validate_python(json.loads(gzip.decompress(path.read_bytes())))
     except FileNotFoundError:
         raise NoBaseline(f"{suite.name}: no baseline at {path}; {remedy}") from None
+    except ValidationError as problem:
+        first = problem.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise NoBaseline(f"{suite.name}: {path} is damaged ({where}: {first['msg']}); {remedy}") from problem
     except (OSError, ValueError, TypeError, EOFError, zlib.error) as problem:
         raise NoBaseline(f"{suite.name}: {path} is damaged ({problem}); {remedy}") from problem
     if baseline.schema != SCHEMA:

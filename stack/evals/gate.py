@@ -11,20 +11,19 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from stack.evals import tasks
 from stack.evals.baseline import DIGITS, Baseline
 from stack.evals.errors import NotComparable
 from stack.evals.example import Row
 from stack.evals.judge import Choice, at_equal_length, kappa
 from stack.evals.statistics import AGGREGATES, Interval, paired, smallest_effect
-from stack.evals.suite import Metric, Mode, Named
-from stack.evals.tasks import AT_ONCE, task_of
+from stack.evals.suite import AT_ONCE, COVERAGE, Metric, Mode, Named
 from stack.evals.tasks.preference import KNOWN, SEEN
 
 Outcome = Literal["pass", "warn", "unjudged", "block"]
-COVERAGE = "coverage"
 COVERAGE_TOLERANCE = 0.01
 """Share of the examples that may fail by more than in the baseline."""
-REFUSED_NOW = Metric(score=AT_ONCE, tolerance=0.02)
+REFUSED_NOW = Metric(score=tasks.AT_ONCE, tolerance=0.02)
 """Share of the examples that are answered at the first time of asking; the suites ask again, and users may not."""
 
 
@@ -44,8 +43,8 @@ class Finding:
     smallest: float
     """How much worse it must be to be blocked with 80 % power."""
     reason: str
-    judged: bool = False
-    """By a language model."""
+    kappa: float | None = None
+    """Agreement with known pairs of the language model that judged it; None where none did."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ class Verdict:
     @property
     def complaint(self) -> bool:
         """Whether a judging model finds the release worse: what has to be seen again before it blocks."""
-        return any(one.judged and one.outcome != "pass" for one in self.findings)
+        return any(one.kappa is not None and one.outcome != "pass" for one in self.findings)
 
 
 def worst(outcomes: Iterable[Outcome]) -> Outcome:
@@ -109,7 +108,7 @@ def judge_suite(
     names = [name for name in names if rows[name].failed != "judge"]  # which is not the release's fault
     findings = [_coverage(suite, rows, baseline, names)]
     unmeasured: list[str] = []
-    for name, metric in {"at once": REFUSED_NOW, **suite.suite.metrics}.items():
+    for name, metric in {AT_ONCE: REFUSED_NOW, **suite.suite.metrics}.items():
         for named, part in _parts(suite, name, metric):
             try:
                 findings += _findings(suite, named, metric, part, rows, baseline, names, trust, confirmed)
@@ -125,7 +124,7 @@ def visible(suite: Named, baseline: Baseline, slices: Mapping[str, Sequence[str]
     """Each metric with the number of its examples and the smallest loss that is blocked with 80 % power. `slices`: of
     the examples of a run, by name."""
     yield COVERAGE, len(slices), smallest_effect(np.ones(len(slices)), COVERAGE_TOLERANCE)
-    for name, metric in {"at once": REFUSED_NOW, **suite.suite.metrics}.items():
+    for name, metric in {AT_ONCE: REFUSED_NOW, **suite.suite.metrics}.items():
         for named, part in _parts(suite, name, metric):
             scores = [baseline.scores[example] for example, its in slices.items() if part <= set(its)]
             before = np.array([one[metric.score] for one in scores if metric.score in one])
@@ -177,7 +176,7 @@ def _findings(
     names: Sequence[str], trust: Trust | None, confirmed: bool | None,
 ) -> Iterator[Finding]:  # fmt: skip
     """One; none where no example of it was answered, which `coverage` tells. Raises NotComparable."""
-    worst = task_of(suite).WORST.get(metric.score)
+    worst = tasks.task_of(suite).WORST.get(metric.score)
     now, before, labels = [], [], []
     for example in names:
         row = rows[example]
@@ -212,7 +211,7 @@ def _compared(
     smallest = _smallest(metric, before, tolerance)
     return Finding(
         suite.name, name, outcome, reference, candidate, change, tolerance, len(now), smallest, reason,
-        judged=metric.tier == "judged",
+        kappa=trust.kappa if trust is not None and metric.tier == "judged" else None,
     )  # fmt: skip
 
 

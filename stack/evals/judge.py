@@ -52,8 +52,6 @@ class Verdict:
     """`choice` is a tie where the two orders do not agree."""
 
     choice: Choice
-    consistent: bool
-    """Whether both orders gave the same answer."""
     failures: int
     """Calls that failed or gave no verdict, before one did."""
 
@@ -61,12 +59,11 @@ class Verdict:
 async def compare(stack: Stack, pair: Pair, attempts: int) -> Verdict:
     """The better of the two, asked in both orders. Raises JudgeFailed when no verdict came in `attempts` calls."""
     if pair.first.strip() == pair.second.strip():
-        return Verdict("tie", True, 0)
+        return Verdict("tie", 0)
     forwards, lost = await _asked(stack, pair, pair.first, pair.second, attempts)
     backwards, lost_again = await _asked(stack, pair, pair.second, pair.first, attempts)
     choices: dict[tuple[str, str], Choice] = {("A", "B"): "first", ("B", "A"): "second"}
-    choice = choices.get((forwards, backwards), "tie")
-    return Verdict(choice, choice != "tie", lost + lost_again)
+    return Verdict(choices.get((forwards, backwards), "tie"), lost + lost_again)
 
 
 async def _asked(stack: Stack, pair: Pair, a: str, b: str, attempts: int) -> tuple[str, int]:

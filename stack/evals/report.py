@@ -64,7 +64,7 @@ def cells(finding: Finding) -> list[str]:
     interval = finding.interval
     return [
         finding.suite,
-        finding.metric,
+        finding.metric if finding.kappa is None else f"{finding.metric} (judge's kappa {finding.kappa:.2f})",
         WORDS[finding.outcome],
         number(finding.baseline),
         number(finding.candidate),
@@ -80,13 +80,13 @@ HEADS = ("suite", "metric", "verdict", "baseline", "now", "change [95 %]", "tole
 
 
 def table(verdicts: Sequence[Verdict]) -> Table:
-    """For the terminal. A change above 0 is an improvement."""
+    """For the terminal, what blocks first. A change above 0 is an improvement."""
     made = Table(box=None, pad_edge=False, header_style="bold")
     for head in HEADS:
         made.add_column(head, justify="right" if head in HEADS[3:9] else "left", no_wrap=head in HEADS[:6])
-    for verdict in verdicts:
-        for finding in verdict.findings:
-            made.add_row(*cells(finding), style=STYLES[finding.outcome])
+    findings = (finding for verdict in verdicts for finding in verdict.findings)
+    for finding in sorted(findings, key=lambda one: -list(WORDS).index(one.outcome)):
+        made.add_row(*cells(finding), style=STYLES[finding.outcome])
     return made
 
 

@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -51,6 +51,8 @@ class Manifest:
     started: float
     """Unix seconds."""
     finished: float | None = None
+    outcome: str | None = None
+    """What the gate said when the run came to its end; None of one that was compared with nothing."""
     label: str = ""
     """What the one who started it calls it: a branch, a pull request, a fault."""
     unasked: tuple[str, ...] = ()
@@ -102,9 +104,9 @@ class Results:
         except (OSError, ValueError, TypeError, KeyError) as problem:
             raise ResultsError(f"{path}: no run of the evaluation ({problem})") from problem
 
-    def finish(self) -> None:
+    def finish(self, outcome: str | None) -> None:
         """Note that all examples are there, and what is made of them."""
-        self._write(replace(self.manifest(), finished=time.time()))
+        self._write(replace(self.manifest(), finished=time.time(), outcome=outcome))
 
     def _write(self, manifest: Manifest) -> None:
         path = self.folder / MANIFEST
@@ -116,13 +118,23 @@ class Results:
         """Keep `row`; it is on the disk when this returns."""
         with (self.folder / f"{row.suite}.jsonl").open("a+b") as file:
             _drop_cut_off_line(file)
-            file.write(json.dumps(asdict(row), ensure_ascii=False).encode() + b"\n")
+            file.write(_line(row))
             file.flush()
             os.fsync(file.fileno())
 
     def rows(self, suite: str) -> dict[str, Row]:
         """The rows of a suite by example. A line that a crash cut off at the end is left out. Raises ResultsError."""
         return {row.example: row for row in self._lines(suite)}
+
+    def forget_all_but(self, suite: str, examples: Collection[str]) -> None:
+        """Remove the rows of examples that the suite does not ask any more: the data or their reading has changed."""
+        rows = self.rows(suite)
+        if rows.keys() <= set(examples):
+            return
+        path = self.folder / f"{suite}.jsonl"
+        new = path.with_suffix(".new")
+        new.write_bytes(b"".join(_line(row) for name, row in rows.items() if name in examples))
+        os.replace(new, path)
 
     def _lines(self, suite: str) -> Iterator[Row]:
         path = self.folder / f"{suite}.jsonl"
@@ -141,6 +153,10 @@ class Results:
                 raise ResultsError(
                     f"{path}: line {number} is damaged ({problem}); remove the run's folder"
                 ) from problem
+
+
+def _line(row: Row) -> bytes:
+    return json.dumps(asdict(row), ensure_ascii=False).encode() + b"\n"
 
 
 def _drop_cut_off_line(file: BinaryIO) -> None:

@@ -68,6 +68,7 @@ async def _run_suite(
     task = task_of(suite)
     examples = task.examples(suite, mode, places)
     judge = addresses.judge if suite.suite.judge else None
+    results.forget_all_but(suite.name, {example.id for example in examples})
     keys = {example.id: key_of(identity, suite, example, before.get(example.id), judge) for example in examples}
     done = {
         name

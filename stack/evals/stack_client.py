@@ -13,6 +13,7 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from stack.evals.example import Failure
+from stack.settings import nearest
 
 RETRIED = {429, 503}
 """Refusals that ask to come again."""
@@ -21,6 +22,7 @@ HELD = {"under_review", "content_filter"}
 TRIES, PAUSE_SECONDS = 4, 0.5
 SAMPLED = 0.7  # temperature of a judge that is asked again
 SECONDS = httpx.Timeout(90.0, connect=5.0)
+LISTING_SECONDS = 10.0
 
 
 class Failed(Exception):
@@ -69,6 +71,28 @@ class JudgeEndpoint:
     def identity(self) -> str:
         """Equal for endpoints that give the same verdicts."""
         return f"{'' if self.own else self.url} {self.model} {self.sample}"
+
+
+def missing(judge: JudgeEndpoint) -> str | None:
+    """Why `judge` cannot be asked, as the rest of a sentence about it; None where it lists the model.
+
+    https://platform.openai.com/docs/api-reference/models/list
+    """
+    url = f"{judge.url.rstrip('/')}/v1/models"
+    headers = _bearer(judge.key) if judge.key else {}
+    try:
+        answer = httpx.get(url, headers=headers, timeout=LISTING_SECONDS, trust_env=False).raise_for_status()
+        models = [str(one["id"]) for one in answer.json()["data"]]
+    except httpx.HTTPStatusError as problem:
+        status = problem.response.status_code
+        hints = {401: ": is the key in EVAL_JUDGE_KEY?", 403: ": may the key in EVAL_JUDGE_KEY do that?",
+                 404: ": the URL is the one without /v1"}  # fmt: skip
+        return f"{url} answered {status}{hints.get(status, '')}"
+    except (httpx.HTTPError, httpx.InvalidURL) as problem:
+        return f"cannot be reached ({type(problem).__name__}: {problem})"
+    except (LookupError, TypeError, ValueError) as problem:
+        return f"{url} is no list of models ({type(problem).__name__})"
+    return None if judge.model in models else f"has no model '{judge.model}'; {nearest(judge.model, models)}"
 
 
 @dataclass(frozen=True)

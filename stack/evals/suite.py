@@ -12,6 +12,12 @@ from stack.settings import ConfigError, Settings, load, nearest
 SUITES = Path(__file__).parent / "suites"
 Mode = Literal["quick", "full"]
 
+COVERAGE, AT_ONCE = "coverage", "at once"
+"""Metrics of every suite: the share of the examples that was answered, and that at the first time of asking."""
+ASK_ONE = {"guard", "preference"}
+ASK_COLLECTIONS = ASK_ONE | {"retrieval", "answers", "refusal"}
+"""Tasks whose examples are about one collection, or about any."""
+
 MetricName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9@_ -]{0,47}$")]
 
 
@@ -78,7 +84,7 @@ class Suite(Settings):
     judge: Judge | None = None
     """For the task `preference`."""
     metrics: dict[MetricName, Metric] = Field(min_length=1)
-    """What the gate looks at. `coverage`, the share of examples that were answered, is always among them."""
+    """What the gate looks at, `coverage` and `at once` besides."""
 
     @model_validator(mode="after")
     def _whole(self) -> "Suite":
@@ -88,6 +94,12 @@ class Suite(Settings):
             raise ValueError("examples: 1 <= quick <= full must hold")
         if not self.collections and any(metric.by_collection for metric in self.metrics.values()):
             raise ValueError("by_collection: the suite has no collections")
+        if self.task in ASK_COLLECTIONS and not self.collections:
+            raise ValueError(f"collections: the task {self.task} asks at least one")
+        if self.task in ASK_ONE and len(self.collections) > 1:
+            raise ValueError(f"collections: the task {self.task} asks one, and here are {len(self.collections)}")
+        if taken := {COVERAGE, AT_ONCE} & self.metrics.keys():
+            raise ValueError(f"metrics: '{min(taken)}' is always looked at; give this one another name")
         if (self.task == "preference") != (self.judge is not None):
             raise ValueError("judge: a suite of the task preference needs it, others have none")
         return self

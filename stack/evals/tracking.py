@@ -25,6 +25,8 @@ def record(results: Results, verdicts: Sequence[Verdict], url: str, artifacts: P
     """Record a finished run; gives MLflow's id of it. Raises TrackingFailed."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("DO_NOT_TRACK", "true")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # 7 of 120 s each would keep everybody waiting
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     try:
         from mlflow import MlflowClient  # takes seconds: not for --help
         from mlflow.entities import Metric, Param
@@ -41,6 +43,11 @@ def record(results: Results, verdicts: Sequence[Verdict], url: str, artifacts: P
             for verdict in verdicts
             for finding in verdict.findings
             if math.isfinite(finding.candidate)
+        ]
+        metrics += [
+            Metric(f"{verdict.suite}/kappa of the judge", verdict.trust.kappa, stamp, 0)
+            for verdict in verdicts
+            if verdict.trust is not None and math.isfinite(verdict.trust.kappa)
         ]
         params = {
             "mode": manifest.mode,

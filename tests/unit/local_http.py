@@ -41,7 +41,7 @@ class Local:
 
 @contextmanager
 def answering(respond: Callable[[Asked], tuple[int, Any]]) -> Iterator[Local]:
-    """Answers each POST with the status and body that `respond` gives; bytes as they are, anything else as JSON."""
+    """Answers each request with the status and body that `respond` gives; bytes as they are, anything else as JSON."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -55,6 +55,8 @@ def answering(respond: Callable[[Asked], tuple[int, Any]]) -> Iterator[Local]:
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
+
+        do_GET = do_POST
 
         def log_message(self, *_: object) -> None:
             """Nothing: pytest shows what matters."""

@@ -208,7 +208,9 @@ def test_logs_of_an_unknown_service_name_the_known_ones(ended):
 
 
 def test_the_difference_is_shown_and_given_as_json(ended):
-    assert call("diff").stdout.strip() == "The workspace is what runs."
+    same = call("diff")
+    assert same.stdout.strip() == "The workspace is what was applied last."
+    assert f"The drill of {SCENARIO} ({ended.info.run_id}) has ended; this is about it." in same.stderr
     path = ended.workspace / "llm.yaml"
     path.write_text(path.read_text().replace("seed: 7", "seed: 8"))
     assert "+  seed: 8" in payload(call("diff", "--json"))["diff"]
@@ -222,7 +224,7 @@ def test_the_difference_tells_what_an_interrupted_apply_has_left(ended, monkeypa
     found = payload(call("diff", "--json"))
     assert (found["diff"], found["out_of_service"]) == ("", ["llm"])
     said = call("diff").stdout
-    assert "what runs" not in said
+    assert "what was applied" not in said
     assert "llm: not running, or not with the file in applied/ (an apply was interrupted" in said
     assert "`lab apply` mends that" in said
 

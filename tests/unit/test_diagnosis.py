@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.diagnosis import Truth, load_vocabulary
-from lab.evidence import MAX_CHARS, SMALLEST, compare, grows_alike, of_shares, of_symptoms, refusals
+from lab.evidence import MAX_CHARS, SMALLEST, compare, grows_alike, no_sizes, of_shares, of_symptoms, refusals
 from stack.settings import ConfigError, parse
 
 STACK = {"vllm:num_requests_waiting", "vllm:prompt_tokens_total", "gateway_requests_total"}
@@ -19,11 +19,11 @@ def refused(query: str) -> str:
     return "; ".join(refusals(query, RECORDED, seconds=60))
 
 
-def separates(broken: float | None, healthy: float | None, decoy: float | None, factor: float = 2.0) -> bool:
+def separates(broken: float, healthy: float, decoy: float, factor: float = 2.0) -> bool:
     return compare({"broken": broken, "healthy": healthy, "decoy": decoy}, factor).separates
 
 
-def why(broken: float | None, healthy: float | None, decoy: float | None) -> str:
+def why(broken: float, healthy: float, decoy: float) -> str:
     return compare({"broken": broken, "healthy": healthy, "decoy": decoy}, 2.0).sentence
 
 
@@ -183,7 +183,8 @@ def test_what_callers_see_and_what_a_scenario_names_is_the_symptom_but_as_a_divi
     ((0.33, 0.64, 0.17), (0.66, 1.28, 0.34), True),  # x
     ((0.67, 0.36, 0.83), (0.67, 0.36, 0.83), True),  # 1 - a share of two counters
     ((4.0, 1.0, 0.0), (16.0, 4.0, 0.0), True),  # a product of two
-    ((4.0, 1.0, None), (2.0, 0.5, None), True),  # 1 / x
+    ((4.0, 1.0, 0.0), (2.0, 0.5, 0.0), True),  # 1 / x
+    ((0.3, -0.1, -0.2), (0.6, -0.2, -0.4), True),  # x - y
     ((6.0, 0.0, 0.0), (22.0, 0.0, 0.0), False),  # clamp_min(x - 10, 0)
     ((0.02, 0.31, 0.16), (0.31, 0.95, 0.01), False),  # abs(x - .35)
     ((6.0, 0.0, 0.0), (12.0, 0.0, 0.1), False),
@@ -244,7 +245,7 @@ def test_the_broken_value_must_be_twice_both_others_or_half_of_both(
 def test_the_symptom_alone_is_no_evidence() -> None:
     """Exploit: ask for the latency; it differs from health in every incident that is about latency."""
     assert not separates(broken=8.0, healthy=0.2, decoy=7.5)
-    assert "symptom" in why(broken=8.0, healthy=0.2, decoy=7.5)
+    assert "other causes make it so as well" in why(broken=8.0, healthy=0.2, decoy=7.5)
 
 
 def test_a_value_between_the_others_does_not_stand_out() -> None:
@@ -252,29 +253,24 @@ def test_a_value_between_the_others_does_not_stand_out() -> None:
     assert "between the others" in why(broken=10, healthy=1, decoy=100)
 
 
-@pytest.mark.parametrize(
-    ("bad", "part"),
-    [(None, "or vector(0)"), (math.nan, "not a number"), (math.inf, "infinite"), (-1.0, "negative")],
-)
+@pytest.mark.parametrize(("bad", "part"), [(None, "or vector(0)"), (math.nan, "not a number"), (math.inf, "infinite")])
 def test_a_value_that_cannot_be_compared_is_explained_with_the_run_it_is_from(bad: float | None, part: str) -> None:
-    assert part in why(9, bad, 1)
-    assert "healthy: " in why(9, bad, 1)
+    """Exploit: empty, NaN and infinite answers compare as one likes."""
+    (problem,) = no_sizes({"broken": 9, "healthy": bad, "decoy": -1})
+    assert problem.startswith("healthy: ")
+    assert part in problem
 
 
-numbers = st.one_of(st.none(), st.floats(allow_nan=True, allow_infinity=True))
-factors = st.floats(1.5, 100)
+def test_what_is_below_nothing_counts_as_nothing() -> None:
+    """Bug: how far what is usual lies above the limit, the debrief's own diagnosis, was refused: below it elsewhere."""
+    assert separates(0.069, -0.001, -0.02)
+    assert "healthy 0, decoy 0 (what is below 0 counts as 0)" in why(0.069, -0.001, -0.02)
+    assert not separates(-3, -1, -1)
+    assert not separates(0.069, -0.001, 0.05)
 
 
-@given(numbers, numbers, numbers, factors)
-def test_only_three_finite_values_that_are_not_negative_are_ever_told_apart(
-    broken: float | None, healthy: float | None, decoy: float | None, factor: float
-) -> None:
-    """Exploit: empty, NaN, infinite and negative answers compare as one likes."""
-    if separates(broken, healthy, decoy, factor):
-        assert all(v is not None and math.isfinite(v) and v >= 0 for v in (broken, healthy, decoy))
-
-
-sizes = st.floats(0, 1e12)
+sizes, factors = st.floats(0, 1e12), st.floats(1.5, 100)
+numbers = st.floats(allow_nan=False, allow_infinity=False)
 
 
 @given(sizes, sizes, sizes, factors)
@@ -308,9 +304,7 @@ def test_a_run_is_never_told_apart_from_itself(value: float, factor: float) -> N
 
 
 @given(numbers, numbers, numbers, factors)
-def test_every_comparison_is_explained(
-    broken: float | None, healthy: float | None, decoy: float | None, factor: float
-) -> None:
+def test_every_comparison_is_explained(broken: float, healthy: float, decoy: float, factor: float) -> None:
     sentence = compare({"broken": broken, "healthy": healthy, "decoy": decoy}, factor).sentence
     assert sentence.startswith("The query ")
     assert sentence.endswith(".")
@@ -339,7 +333,6 @@ def test_a_name_says_that_it_is_a_share(query: str, expected: bool) -> None:
         (0.9995, 0.9999, 0.9998, False),  # less than what counts as nothing
         (0.5, 0.5, 0.5, False),
         (1.2, 1.0, 1.0, False),
-        (None, 0.5, 0.5, False),
     ],
 )
 def test_of_a_share_either_part_may_stand_out(broken, healthy, decoy, expected) -> None:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import yaml
 from drift_handmade import config, log_of, searches
@@ -50,10 +51,23 @@ def test_without_drift_all_is_well(folder: Path) -> None:
     assert "0 of 4 windows drift" in (folder / "page.html").read_text()
 
 
+def test_at_the_terminal_it_says_what_is_usual_and_where_the_limit_is(folder: Path) -> None:
+    """Bug: the numbers that tell a limit below what is usual stood in no text, and the distances on the page alone."""
+    found = json.loads(report(folder, "--json").stdout)["detectors"][0]
+    assert 0 < found["usual"] < found["limit"]
+    done = report(folder)
+    assert f"{found['usual']:.4f}" in done.stdout
+    assert f"{found['limit']:.4f}" in done.stdout
+    assert f"{found['beyond']} of 4" in done.stdout
+    assert f"<td>{found['limit']:.4f}</td>" in (folder / "page.html").read_text()
+
+
 def test_with_drift_the_page_shows_where(folder: Path) -> None:
     log_of(folder / "searches.jsonl", searches(300, 2, 4.0))
     done = report(folder, "--json")
-    assert (done.exit_code, json.loads(done.stdout)["drifting"]) == (1, [6, 7])
+    told = json.loads(done.stdout)
+    assert (done.exit_code, told["drifting"]) == (1, [6, 7])
+    assert max(one["beyond"] for one in told["detectors"]) >= 2
     page = (folder / "page.html").read_text()
     assert page.count("data:image/png;base64,") == 3
     assert 'class="beyond"' in page
@@ -62,6 +76,14 @@ def test_with_drift_the_page_shows_where(folder: Path) -> None:
 
 def test_what_cannot_be_told_is_no_pass(folder: Path) -> None:
     assert report(folder, "--reference", f"{folder}/none.npz").exit_code == 3
+    np.save(folder / "array.npy", np.zeros(3))
+    of_another_kind = report(folder, "--reference", f"{folder}/array.npy")
+    assert of_another_kind.exit_code == 3
+    assert "no reference of the drift monitor" in of_another_kind.stderr
+    (folder / "file").touch()
+    nowhere = report(folder, "--out", f"{folder}/file/page.html")
+    assert nowhere.exit_code == 3
+    assert f"{folder}/file" in nowhere.stderr.replace("\n", "")
     (folder / "searches.jsonl").write_text("")
     done = report(folder)
     assert done.exit_code == 3

@@ -139,7 +139,13 @@ def judged(preferred: float, agreeing: int, length: float = 0.0) -> dict[str, Ro
 @pytest.fixture
 def preference(tmp_path: Path):
     metrics = {"preferred": {"score": "preferred", "slice": "release", "tolerance": 0.1, "tier": "judged"}}
-    return suite(tmp_path, task="preference", judge={"labelled": 40, "least_kappa": 0.4}, metrics=metrics)
+    return suite(
+        tmp_path,
+        task="preference",
+        collections=["articles"],
+        judge={"labelled": 40, "least_kappa": 0.4},
+        metrics=metrics,
+    )
 
 
 def test_a_judge_that_guesses_may_warn_and_never_block(preference) -> None:

@@ -1,5 +1,7 @@
 """Runs on disk: nothing finished is lost, nothing damaged is taken, and a baseline is what it says."""
 
+import gzip
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -51,6 +53,19 @@ def test_a_later_row_of_an_example_counts(results: Results) -> None:
     assert results.rows("texts")["e000"].error is None
 
 
+def test_rows_of_examples_that_are_asked_no_more_are_forgotten(results: Results) -> None:
+    there = rows([0.0, 1.0, 1.0])
+    for row in there.values():
+        results.add(row)
+    path = results.folder / "texts.jsonl"
+    before = path.read_bytes()
+    results.forget_all_but("texts", [*there, "new"])
+    assert path.read_bytes() == before
+    results.forget_all_but("texts", ["e000", "e002", "new"])
+    assert results.rows("texts") == {name: there[name] for name in ("e000", "e002")}
+    results.forget_all_but("others", ["e000"])
+
+
 def test_only_a_run_of_the_same_that_did_not_end_goes_on(tmp_path: Path, results: Results) -> None:
     runs = tmp_path / "runs"
     assert Results.unfinished(runs, MANIFEST).folder == results.folder
@@ -63,7 +78,7 @@ def test_only_a_run_of_the_same_that_did_not_end_goes_on(tmp_path: Path, results
         replace(MANIFEST, label="another"),
     ):
         assert Results.unfinished(runs, other) is None
-    results.finish()
+    results.finish("pass")
     assert Results.unfinished(runs, MANIFEST) is None
     assert results.manifest().finished is not None
 
@@ -98,6 +113,12 @@ def test_no_baseline_is_an_error_that_says_how_to_make_one(tmp_path: Path) -> No
     changed = suite(tmp_path, about="Something else is looked after.")
     with pytest.raises(NoBaseline, match="the suite has changed since"):
         baseline.read(changed, "quick", tmp_path)
-    path.write_bytes(path.read_bytes()[:40])
-    with pytest.raises(NoBaseline, match="damaged"):
-        baseline.read(of, "quick", tmp_path)
+    whole = json.loads(gzip.decompress(path.read_bytes()))
+    for damaged, told in (
+        (path.read_bytes()[:40], "damaged"),
+        (gzip.compress(json.dumps(whole | {"scores": []}).encode()), r"damaged \(scores: Input should be a valid dict"),
+        (gzip.compress(b"[]"), "damaged"),
+    ):
+        path.write_bytes(damaged)
+        with pytest.raises(NoBaseline, match=told):
+            baseline.read(of, "quick", tmp_path)

@@ -48,6 +48,7 @@ def test_probabilities_that_come_true_have_no_calibration_error() -> None:
     were = (rng.uniform(0, 1, 20_000) < said).astype(float)
     assert calibration_error(said, were) < 0.02
     assert calibration_error(np.full(1000, 0.5), np.ones(1000)) == pytest.approx(0.5)
+    assert np.isnan(calibration_error(np.full(10, 0.5), np.full(10, np.nan))), "or no label would be the best of all"
 
 
 def test_p95_is_what_most_stay_below() -> None:

@@ -28,8 +28,14 @@ def test_a_changed_tolerance_makes_another_hash_and_another_layout_does_not(tmp_
         ({"metrics": {}}, "metrics"),
         ({"metrics": {"right": {"score": "right", "tolerance": -1}}}, "tolerance"),
         ({"metrics": {"a": {"score": "right", "tolerance": 0, "by_collection": True}}}, "the suite has no collections"),
-        ({"task": "preference"}, "a suite of the task preference needs it"),
-        ({"task": "preference", "judge": {"labelled": 20, "rounds": 1, "needed": 2}}, "nothing could be confirmed"),
+        ({"task": "guard"}, "collections: the task guard asks at least one"),
+        ({"task": "guard", "collections": ["manuals", "articles"]}, "the task guard asks one, and here are 2"),
+        ({"metrics": {"at once": {"score": "right", "tolerance": 0}}}, "'at once' is always looked at"),
+        ({"task": "preference", "collections": ["manuals"]}, "a suite of the task preference needs it"),
+        (
+            {"task": "preference", "collections": ["manuals"], "judge": {"labelled": 20, "rounds": 1, "needed": 2}},
+            "nothing could be confirmed",
+        ),
     ],
 )
 def test_a_broken_suite_is_told_with_its_file(tmp_path: Path, changes: dict, told: str) -> None:

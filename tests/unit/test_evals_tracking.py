@@ -21,7 +21,7 @@ def finished(tmp_path: Path):
     results = Results.new(tmp_path / "runs", MANIFEST)
     for row in rows(np.ones(10)).values():
         results.add(row)
-    results.finish()
+    results.finish("pass")
     return results, [judge_suite(of, "quick", results.rows("texts"), baseline(of, rows(np.ones(10))))]
 
 

@@ -50,14 +50,20 @@ def judged(preferred: float) -> dict[str, Row]:
 def test_further_rounds_of_judging_count_whenever_the_run_is_looked_at(tmp_path: Path, rounds, outcome, why) -> None:
     """Bug: to compare a run again made a confirmed loss a warning."""
     metrics = {"preferred": {"score": "preferred", "slice": "release", "tolerance": 0.1, "tier": "judged"}}
-    of = suite(tmp_path, task="preference", judge={"labelled": 10, "least_kappa": 0.4}, metrics=metrics)
+    of = suite(
+        tmp_path,
+        task="preference",
+        collections=["articles"],
+        judge={"labelled": 10, "least_kappa": 0.4},
+        metrics=metrics,
+    )
     results = run_of(tmp_path, of, judged(0.0))
     for number, preferred in enumerate(rounds, start=1):
         run_of(results.folder, of, judged(preferred), name=f"{of.name}-round-{number}")
     verdict = evaluation.verdict(of, results, baseline(of, judged(0.5)))
     found = next(one for one in verdict.findings if one.metric == "preferred")
     assert (found.outcome, found.reason) == (outcome, why)
-    assert found.judged
+    assert found.kappa == 1
 
 
 def test_a_change_of_the_encoders_code_takes_other_vectors(tmp_path: Path, monkeypatch) -> None:

@@ -1,8 +1,13 @@
 """What people are shown: progress, values, margins."""
 
-import pytest
+import time
+from types import SimpleNamespace
 
-from lab.drill_view import allowed, symptom
+import pytest
+from rich.console import Console
+
+from lab import views
+from lab.drill_view import allowed, next_steps, since_check, symptom
 from lab.grade import CheckResult
 from lab.scenario import all_ids, find
 from lab.views import Steps, margin_of, value_of
@@ -65,3 +70,44 @@ def test_a_briefing_tells_each_number_that_is_graded():
     assert told["prefill_cost"] == "at most 3 × the healthy stack's"
     assert told["goodput"] == "at least 90%"
     assert told["too_weak"] == "at most 0.2"
+
+
+def shown(renderable) -> str:
+    console = Console(width=160)
+    with console.capture() as captured:
+        console.print(renderable)
+    return captured.get()
+
+
+ONE = {"__name__": "m", "job": "a", "instance": "1"}
+
+
+@pytest.mark.parametrize(
+    ("series", "said"),
+    [
+        ([ONE, {"__name__": "m", "job": "b", "instance": "2"}], 'job="b"'),
+        ([ONE, {"__name__": "m", "job": "a", "instance": "2"}], 'instance="2"'),
+        ([ONE, {"__name__": "n", "job": "b", "instance": "2"}], '__name__="n"'),
+        ([ONE | {"tenant": "x"}], 'tenant="x"'),
+    ],
+)
+def test_series_are_shown_by_the_labels_that_tell_them_apart(series, said):
+    """Bug: the memory of five processes stood in five rows of one name."""
+    samples = [{"labels": labels, "value": 1.0} for labels in series]
+    rows = [{"title": "m", "query": "m", "unit": "", "objective": "", "samples": samples}]
+    text = shown(views.metrics(rows, SimpleNamespace(prometheus_url="http://127.0.0.1:1")))
+    assert said in text
+    assert text.count('"') == 2 * len(series), "one label each"
+
+
+@pytest.mark.parametrize(("ago", "told"), [(5, True), (3_600, False), (None, False)])
+def test_what_a_check_sent_is_told_while_metrics_still_show_it(ago, told):
+    """Bug: the alert that a check's own traffic had set off stood in the status after its pass, without a word."""
+    events = [] if ago is None else [{"time": time.time() - 7_200}, {"time": time.time() - ago}]
+    run = SimpleNamespace(events=lambda kind: iter(events))
+    assert (since_check(run) is not None) is told
+
+
+@pytest.mark.parametrize("asks", [True, False])
+def test_a_prediction_is_asked_for_as_long_as_one_can_be_made(asks):
+    assert ("prediction" in next_steps("w", "p", "g", asks)) is asks
