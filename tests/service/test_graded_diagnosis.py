@@ -123,7 +123,7 @@ def test_the_symptom_is_no_evidence(truth: Truth, query: str) -> None:
     """Exploit: ask for the latency or the queue, which are bad in every incident of this kind."""
     points, sentence = query_points(truth, query)
     assert points == 0
-    assert "symptom" in sentence
+    assert "other causes make it so as well" in sentence
 
 
 def test_how_long_a_process_had_been_up_is_no_evidence(truth: Truth) -> None:
@@ -231,7 +231,10 @@ TELL = {
         "moderation:to_judge:ratio30s", "moderation_escalations_total", "moderation_judge_seconds",
         "moderation_score",
     },
-    "pager-rings-every-night": {"drift_limit", "drift_p_value", "drift_usual_distance"},
+    "pager-rings-every-night": {
+        "drift_limit", "drift_p_value", "drift_usual_distance",
+        "drift_detected",  # summed: against the rolling reference a change is soon over, and chance never is
+    },
     "search-turns-vague": {
         "rag:legs_overlap:mean30s", "rag:nearest_passage:mean30s", "rag_dense_score_gap", "rag_dense_top_score",
         "rag_legs_overlap_ratio", "rag_rerank_moved_rank",

@@ -122,12 +122,18 @@ def test_another_configuration_or_model_is_another_identity() -> None:
 def test_a_further_fault_or_suite_is_not_another_identity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else all the others would be asked again."""
     release = evaluation.release(load_suites(["refusal"]))
-    monkeypatch.setattr(code, "ROOT", tmp_path)
+    for module in (code, evaluation):
+        monkeypatch.setattr(module, "ROOT", tmp_path)
     monkeypatch.setattr(code, "_digest", code._digest.__wrapped__)  # what it knows is of the real checkout
+    (tmp_path / "lab").mkdir()
+    (tmp_path / "lab/deployment.py").touch()
     before = evaluation.identity(release)
     for name in ("faults", "suites"):
         (tmp_path / "stack/evals" / name).mkdir(parents=True)
         (tmp_path / "stack/evals" / name / "one-more.yaml").write_text("about: another")
     assert evaluation.identity(release) == before
-    (tmp_path / "stack/evals/gate.py").write_text("# judges otherwise")
-    assert evaluation.identity(release) != before
+    for changed in ("stack/evals/gate.py", "lab/deployment.py"):
+        (tmp_path / changed).write_text("# otherwise")
+        now = evaluation.identity(release)
+        assert now != before
+        before = now
