@@ -128,13 +128,14 @@ def compare(
     from lab import evaluation
     from stack.evals import baseline, report
 
-    results = _run_of(evaluation.runs(), run_id)
+    runs = evaluation.runs()
+    results = _run_of(runs, run_id)
     manifest, folder = results.manifest(), results.folder
     suites = load_suites(manifest.suites)
     if other is None:
         verdicts = [evaluation.verdict(suite, results, baseline.read(suite, manifest.mode)) for suite in suites]
     else:
-        before = _run_of(evaluation.runs(), other)
+        before = _run_of(runs, other)
         if before.manifest().mode != manifest.mode:
             fail(f"{folder.name} is {manifest.mode} and {other} is {before.manifest().mode}: they were asked different "
                  "examples", USAGE)  # fmt: skip

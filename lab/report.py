@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -285,8 +286,8 @@ def _checks(run: Run) -> str:
 
 
 def _changes(run: Run) -> str:
-    diffs = [event["diff"] for event in run.events("apply") if event["diff"]]
-    diffs = [diff for diff, before in zip(diffs, [None, *diffs], strict=False) if diff != before]  # tried again
+    applied = (event["diff"] for event in run.events("apply") if event["diff"])
+    diffs = [diff for diff, _ in groupby(applied)]  # once, where it was tried again
     if not diffs:
         return "## Changes\n\nNothing was changed.\n"
     return "## Changes\n\n" + "\n".join(f"```diff\n{diff}\n```\n" for diff in diffs)
