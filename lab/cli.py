@@ -298,7 +298,7 @@ def prove(
         emit({"proofs": results})
     elif repeats:
         for result in results:
-            print(f"{result['scenario']}: {repeats} rounds\n\n{proof_tables.spread(result['repeats'])}")
+            print(f"{result['scenario']}: {repeats} rounds\n\n{proof_tables.spread(result)}")
     else:
         console.print(views.proofs(results))
     raise typer.Exit(PASS if all(result["proved"] for result in results) else FAIL)

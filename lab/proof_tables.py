@@ -27,11 +27,12 @@ FIGURES = (
 )
 
 
-def spread(repeats: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
-    """Rows by configuration and figure; `repeats` maps a configuration to its graded attempts.
+def spread(made: Mapping[str, Any]) -> str:
+    """Rows by configuration and figure, of the attempts at each configuration under `made["repeats"]`.
 
     Attempts that could not be graded are counted, and their figures left out. σ is the sample standard deviation.
     """
+    repeats = made["repeats"]
     lines = ["| configuration | figure | n | mean | σ | least | most | threshold | distance |",
              "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"]  # fmt: skip
     for name, attempts in repeats.items():
@@ -39,7 +40,7 @@ def spread(repeats: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
         for figure, values, threshold in _series(graded):
             lines.append(f"| {name} | {figure} | {' | '.join(_row(values, threshold))} |")
     every = [attempt for attempts in repeats.values() for attempt in attempts]
-    return "\n".join(lines) + f"\n\n{verdicts(repeats)}\n{conditions(every)}\n"
+    return "\n".join(lines) + f"\n\n{verdicts(repeats)}\n{machine_of(made)}. {conditions(every)}\n"
 
 
 def verdicts(repeats: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
@@ -50,6 +51,11 @@ def verdicts(repeats: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
         counts = ", ".join(f"{said.count(word)} × {word.replace('_', ' ')}" for word in dict.fromkeys(said))
         lines.append(f"* {name}: {counts}")
     return "\n".join(lines) + "\n"
+
+
+def machine_of(made: Mapping[str, Any]) -> str:
+    """Where the evidence was made."""
+    return f"{made['machine']['cores']} cores of {made['machine']['cpu']}"
 
 
 def conditions(attempts: Sequence[Mapping[str, Any]]) -> str:
@@ -90,7 +96,7 @@ def _row(values: Sequence[float], threshold: float | None) -> list[str]:
     shown = [middle, sigma, min(values), max(values)]
     return [
         str(len(values)),
-        *(f"{value:.4g}" for value in shown),
+        *(f"{value + 0:.4g}" for value in shown),  # + 0: no "-0"
         "" if threshold is None else f"{threshold:.4g}",
         _distance(middle, sigma, threshold),
     ]
@@ -105,9 +111,8 @@ def _distance(middle: float, sigma: float, threshold: float | None) -> str:
 
 def controls(proof: Mapping[str, Any]) -> str:
     """Each control of a proof: what it had to do, what it did, the figures behind it."""
-    machine = proof["machine"]
     lines = [
-        f"{machine['cores']} cores of {machine['cpu']}, capacity {proof['baseline']['capacity']:.2f} requests/s, "
+        f"{machine_of(proof)}, capacity {proof['baseline']['capacity']:.2f} requests/s, "
         f"{proof['seconds'] / 60:.0f} minutes.",
         "",
         "| control | must | verdict | goodput | margins | attempts |",
@@ -140,12 +145,12 @@ def disturbed(made: Mapping[str, Any]) -> str:
         outside = host["outside_share"] + host["steal_share"]
         verdict = item["verdict"].replace("_", " ")
         lines.append(f"| {item['configuration']} | {item['disturbance']} | {verdict} | {outside:.1%} | {why} |")
-    return "\n".join(lines)
+    return "\n".join(lines) + f"\n\n{machine_of(made)}.\n"
 
 
 _TABLES: dict[str, Callable[[Any], str]] = {
     "proof": controls,
-    "repeats": lambda made: spread(made["repeats"]),
+    "repeats": spread,
     "disturbances": disturbed,
 }
 _PLACE = re.compile(rf"(<!-- ({'|'.join(_TABLES)}) of ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
