@@ -11,7 +11,7 @@ COMPILE := $(UV) pip compile --quiet --generate-hashes --python-version 3.11 --c
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
-setup: ## environments, data, Prometheus and the model (3 GB, about 2 minutes the first time)
+setup: ## environments, data, Prometheus and the model (6.4 GB of disk, 2 to 3 minutes the first time)
 	@$(PYTHON) lab/bootstrap.py
 
 drill: setup ## start a drill: the first scenario, or SCENARIO=its-name

@@ -2,7 +2,6 @@
 
 import os
 import sys
-import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -28,8 +27,8 @@ HELP = """Practise the design of production LLM systems on a real stack.
 A drill goes: lab start ID, look (status, metrics, logs), edit the files in runs/current/workspace, lab apply,
 lab check, lab stop.
 
-Exit codes: 0 done, or the check passed; 1 the check failed, or something could not be done; 2 wrong usage or a
-configuration that is refused; 3 the check cannot be graded."""
+Exit codes: 0 done, or the check passed; 1 the check failed, or another command could not do what it should; 2 wrong
+usage or a configuration that is refused; 3 the check cannot be graded."""
 
 app = typer.Typer(help=HELP, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(cli_eval.app, name="eval")
@@ -127,19 +126,15 @@ def logs(
     follow: Annotated[bool, typer.Option("-f", "--follow", help="go on until Ctrl-C")] = False,
 ) -> None:
     """Show the end of a service's log."""
-    run = current()
+    run, _ = last()
     path = run.logs / f"{service}.log"
     known = (*run.info.services, *OTHER_LOGS)
     if service not in known or not path.is_file():
         fail(f"no log of '{service}': one of {', '.join(known)}", USAGE)
-    print(control.tail(path, lines) or f"({service} has logged nothing yet)")
     if follow:
-        with path.open("rb") as file:
-            file.seek(0, os.SEEK_END)
-            while True:
-                sys.stdout.write(file.read().decode("utf-8", "replace"))
-                sys.stdout.flush()
-                time.sleep(0.5)
+        for text in control.follow(path, lines):
+            print(text, end="", flush=True)
+    print(control.tail(path, lines) or f"({service} has logged nothing yet)")
 
 
 @command
@@ -171,7 +166,8 @@ def apply(as_json: Json = False) -> None:
     console.print(f"{done} `lab status` shows the effect, `lab check` grades it.")
 
 
-@command
+@app.command()
+@guarded(CANNOT_GRADE)
 def check(as_json: Json = False) -> None:
     """Grade the stack as it is: fresh traffic, every check with its value, threshold, margin and reason."""
     with exclusive("check"):
@@ -269,7 +265,9 @@ def stop() -> None:
         return
     was = control.alive(run)
     # What another command started for itself is that command's to end, unless it has gone.
-    alone = nullcontext() if run.info.purpose == "drill" else exclusive(f"stop what runs for a {run.info.purpose}")
+    # A drill that is not up yet is still being started by one.
+    ours = was and run.info.purpose == "drill"
+    alone = nullcontext() if ours else exclusive(f"stop what runs for a {run.info.purpose}")
     with alone, progress() as tell:
         tell("stopping")
         drill.stop(run)
@@ -287,6 +285,8 @@ def prove(
     """Run the controls that prove a scenario's grade, and store the evidence beside it."""
     if (scenario_id is None) == (not everything):
         fail("name a scenario, or give --all", USAGE)
+    if only and repeats:
+        fail("--repeats takes healthy, broken and the reference fix: leave --only out", USAGE)
     results = []
     with exclusive("prove"), progress(as_json) as tell:
         doctor.require_setup()

@@ -105,11 +105,16 @@ def baseline_(quick: Quick = False, suite: Suites = None, track: Track = None, a
         if failed:
             fail(f"{name}: {len(failed)} of {len(rows)} examples failed, the first: {failed[0].error}; a baseline has "
                  "no failures, and none was changed", CANNOT_JUDGE)  # fmt: skip
+    written = {}
     for one in suites:
         rows = found[one.name]
         quick_ones = {example.id for example in task_of(one).examples(one, "quick", evaluation.PLACES)}
         made = baseline.make(one, mode, vars(manifest.identity), manifest.machine, time.time(), rows, quick_ones)
-        console.print(f"{one.name}: {len(rows)} examples in {baseline.write(made)}")
+        written[one.name] = baseline.write(made)
+        if not as_json:
+            console.print(f"{one.name}: {len(rows)} examples in {written[one.name]}")
+    if as_json:
+        emit({"baselines": {name: str(path) for name, path in written.items()}})
 
 
 @app.command()

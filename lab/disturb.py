@@ -1,19 +1,17 @@
 """Disturbs graded loads on purpose and writes down what the verdict was: `python -m lab.disturb SCENARIO`.
 
-A disturbance may cost a verdict (`cannot grade`), but must never turn one round. Everything that disturbs is a child of
-this process and ends with it. The table goes to `hidden/proof/disturbances.json` and to standard output.
+A disturbance may cost a verdict (`cannot grade`), but must never turn one round. What disturbs ends with the load, or
+by itself after ten minutes. The table goes to `hidden/proof/disturbances.json` and to standard output.
 """
 
 import argparse
 import json
-import os
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +30,13 @@ from loadtests.rows import Row
 
 BURN = """
 import time
-end = time.monotonic() + 120
+end = time.monotonic() + 600
 while time.monotonic() < end:
     pass
 """
 WRITE = """
 import os, sys, time
-block, end = os.urandom(1 << 20), time.monotonic() + 120
+block, end = os.urandom(1 << 20), time.monotonic() + 600
 while time.monotonic() < end:
     with open(sys.argv[1], "wb") as file:
         for _ in range(512):
@@ -48,7 +46,7 @@ while time.monotonic() < end:
 """
 TOUCH = """
 import sys, time
-block, end = bytearray(int(sys.argv[1])), time.monotonic() + 120
+block, end = bytearray(int(sys.argv[1])), time.monotonic() + 600
 while time.monotonic() < end:
     for offset in range(0, len(block), 4096):
         block[offset] = 1
@@ -95,8 +93,7 @@ def _freezing_the_generator(run: Run) -> Watcher:
     return _once(strike)
 
 
-# Starts a program and ends, so that the program is nobody's child here: the lab must not count it as its own. Each ends
-# by itself after two minutes.
+# Starts a program and ends, so that the program is nobody's child here: the lab must not count it as its own.
 _LEAVE = """
 import subprocess, sys
 null = subprocess.DEVNULL
@@ -107,16 +104,17 @@ print(subprocess.Popen([sys.executable, *sys.argv[1:]], stdin=null, stdout=null,
 @contextmanager
 def _beside(programs: Sequence[Sequence[str]]) -> Iterator[None]:
     """Programs of somebody else, beside the load."""
-    started = []
-    for program in programs:
-        command = [sys.executable, "-c", _LEAVE, "-c", *program]
-        started.append(int(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
+    started: list[psutil.Process] = []
     try:
+        for program in programs:
+            command = [sys.executable, "-c", _LEAVE, "-c", *program]
+            told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+            started.append(psutil.Process(int(told)))
         yield
     finally:
-        for pid in started:
-            if psutil.pid_exists(pid):
-                os.kill(pid, signal.SIGKILL)
+        for process in started:
+            with suppress(psutil.NoSuchProcess):  # nor is another one killed that has its number now
+                process.kill()
 
 
 def disturbances(folder: Path) -> dict[str, tuple[list[list[str]], Disturbance]]:

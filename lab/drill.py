@@ -70,6 +70,10 @@ def prepare(services: tuple[str, ...], configs: Configs, *, port_base: int | Non
     Raises RunError and ConfigError.
     """
     refuse_second_run()
+    ports = Ports(port_base if port_base is not None else free_base())
+    refuse_taken_ports(ports)
+    placed = workspace.placed(configs, ports)
+    workspace.validate(placed, placed)
     run_id = new_id()
     run = create(
         RunInfo(
@@ -77,16 +81,13 @@ def prepare(services: tuple[str, ...], configs: Configs, *, port_base: int | Non
             run_id=run_id,
             services=services,
             code=code_digest(services),
-            port_base=port_base if port_base is not None else free_base(),
+            port_base=ports.base,
             socket=str(Path(os.environ.get("XDG_RUNTIME_DIR", "/tmp")) / f"lab-{run_id}.sock"),
             started=time.time(),
             versions={name: version(name) for name in ("llm-design-lab", "starlette", "locust", "prometheus-client")},
             **info,
         )
     )
-    refuse_taken_ports(run)
-    placed = workspace.placed(configs, run.ports)
-    workspace.validate(placed, placed)
     workspace.write(placed, run.applied)
     if run.info.purpose == "drill":  # the others are not for people to look into and edit
         workspace.write(placed, run.workspace)
@@ -100,10 +101,11 @@ def bring_up(run: Run, progress: Progress, restore: Callable[[], None] = lambda:
     ready. Raises RunError; nothing is left running then."""
     set_current(run)
     run.event("started", purpose=run.info.purpose)
+    begun = time.monotonic()
     try:
         restore()
         control.start_supervisor(run, detached=run.info.purpose == "drill")
-        wait_ready(run, progress)
+        wait_ready(run, progress, since=begun)
     except BaseException:
         abort(run)
         raise
@@ -167,8 +169,9 @@ def free_base() -> int:
     raise RunError("no free ports between 8100 and 9100: set LAB_PORT_BASE to the first of nine free ports")
 
 
-def refuse_taken_ports(run: Run) -> None:
-    taken = [f"{port} ({name})" for name, port in run.ports.all().items() if _taken(port)]
+def refuse_taken_ports(ports: Ports) -> None:
+    """Raises RunError that names those which another program has."""
+    taken = [f"{port} ({name})" for name, port in ports.all().items() if _taken(port)]
     if taken:
         raise RunError(
             f"port {', '.join(taken)} is taken by another program: end it, or set LAB_PORT_BASE to another base"
@@ -185,9 +188,12 @@ def _taken(port: int) -> bool:
         return False
 
 
-def wait_ready(run: Run, progress: Progress, services: Iterable[str] | None = None) -> None:
-    """Until every service says that it is ready; raises RunError with the log's end when one cannot be."""
-    since = time.monotonic()
+def wait_ready(run: Run, progress: Progress, services: Iterable[str] | None = None, since: float | None = None) -> None:
+    """Until every service says that it is ready; raises RunError with the log's end when one cannot be.
+
+    `since`: when the first of them was started, a monotonic time, where others were started after it.
+    """
+    since = time.monotonic() if since is None else since
     for name in ("prometheus", *run.info.services) if services is None else services:
         url, limit = _readiness(run, name)
         begun = time.monotonic()
@@ -313,11 +319,13 @@ def put_in_service(run: Run, changed: list[str], new: Configs, old: Configs, pro
 
 def _restart(run: Run, configs: Configs, services: list[str], progress: Progress) -> None:
     _write(run, configs, services)
+    begun = time.monotonic()
     for name in services:
         progress(f"restarting {name}")
         control.restart(run, name)
     # The gateway learns within a second that the engine went away: ask it last.
-    wait_ready(run, progress, [name for name in run.info.services if name in services or name == "gateway"])
+    waited_for = [name for name in run.info.services if name in services or name == "gateway"]
+    wait_ready(run, progress, waited_for, since=begun)
 
 
 def _write(run: Run, configs: Configs, services: list[str]) -> None:

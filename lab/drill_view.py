@@ -36,17 +36,19 @@ QUALITY = {
 def state(run: Run, scenario: Scenario) -> dict[str, Any]:
     """Everything `lab status` knows: services, the symptom, recent load figures, addresses."""
     public = scenario.public
+    services = control.processes(run)
+    load = any((process.name, process.state) == ("load", "RUNNING") for process in services)
     return {
         "running": True,
         "run_id": run.info.run_id,
         "scenario": scenario.id,
         "title": public.title,
-        "services": [vars(process) for process in control.processes(run)],
+        "services": [vars(process) for process in services],
         "incidents": [e for e in run.events("process") if e["state"] in control.OVER][-5:],
         "seconds_left": max(0.0, round(run.info.ends - time.time())),
         "practice_load": run.info.practice,
         "objectives": public.objectives.model_dump() | {"goodput": public.least_goodput},
-        "recent": recent(run, scenario),
+        "recent": recent(run, scenario) if load else None,  # of a stopped load all that is due would be missed
         "alerts": alerts(run),
         "seconds_since_check": since_check(run),
         "asks_prediction": bool(public.predict) and not report.too_late(run),

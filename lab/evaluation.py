@@ -65,14 +65,21 @@ def release(
     for patch in changed:
         _refuse_unseen("service", patch, configs)
         _refuse_discarded(patch, workspace.places(configs, Ports(0)))
-        _refuse_unseen("collection", patch.get("rag", {}).get("collections") or {}, asked)
+        _refuse_unseen("collection", _collections(patch), asked)
         configs = workspace.patched(configs, patch)
-    if any(changed):
+    if changes or any(patches):
         _refuse_nothing(shipped, configs)
     if "rag" in configs:
         unasked = {name: None for name in (configs["rag"].get("collections") or {}) if name not in asked}
         configs["rag"] = workspace.on_all_cores(workspace.merge_patch(configs["rag"], {"collections": unasked}))
     return Release(configs, label, tuple(changed))
+
+
+def _collections(patch: Mapping[str, Any]) -> Mapping[str, Any]:
+    found = patch.get("rag", {}).get("collections") or {}
+    if not isinstance(found, Mapping):
+        raise ConfigError("change", [f"rag.collections: {found!r} is no mapping of names to collections"])
+    return found
 
 
 def vectors_of_this_code(vectors: Path | str) -> str:

@@ -21,6 +21,7 @@ RUNS = ("broken", "healthy", "decoy")
 SMALLEST = 0.001
 
 _SAYS_NOTHING = re.compile(r"up|(process|python|prometheus|scrape)_.*|ALERTS.*")
+_CLOCKS = re.compile(r".*_timestamp_seconds|.*_index_age_seconds")  # they differ from run to run as time() does
 _MAY_HELP = frozenset(["up", "process_cpu_seconds_total"])  # beside a metric of the stack, as CPU time per token
 
 # Not here: what reads the clock, which differs from recording to recording (time, timestamp, hour), and what
@@ -94,6 +95,8 @@ def refusals(query: str, recorded: frozenset[str], seconds: float) -> list[str]:
 
 def _metrics(named: frozenset[str], recorded: frozenset[str]) -> list[str]:
     """What is wrong with the choice of metrics."""
+    if clocks := sorted(filter(_CLOCKS.fullmatch, named)):
+        return [f"{name} tells when something was done in one run, not what was wrong" for name in clocks]
     telling = _telling(named)
     if telling & recorded:
         others = sorted(named - telling - _MAY_HELP)
@@ -107,7 +110,7 @@ def _metrics(named: frozenset[str], recorded: frozenset[str]) -> list[str]:
 
 
 def _telling(named: frozenset[str]) -> set[str]:
-    return {name for name in named if not _SAYS_NOTHING.fullmatch(name)}
+    return {name for name in named if not _SAYS_NOTHING.fullmatch(name) and not _CLOCKS.fullmatch(name)}
 
 
 def of_symptoms(query: str, symptoms: Iterable[str]) -> bool:

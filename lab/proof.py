@@ -26,12 +26,13 @@ from lab.grade import MARGIN, CheckResult, Grade
 from lab.measure import certain_miss
 from lab.quality import scores
 from lab.recording import record
-from lab.run import Run, RunError
+from lab.run import Run
 from lab.runtime import control
 from lab.scenario import AlarmCheck, Cost, Goodput, Level, Public, Quality, Scenario, Work
 from lab.traffic import Watcher, to_the_end
 from loadtests.plan import Plan
 from loadtests.rows import Row
+from stack.settings import ConfigError
 
 STANDARD_ERRORS = 3.0  # for quality, over paired texts
 CUT_MARGIN = 2.0  # a failing control is cut short when it has so many times the allowed misses
@@ -69,7 +70,7 @@ def prove(scenario: Scenario, progress: Progress, only: list[str] | None = None)
     drill.refuse_second_run()  # before anything is told: the names of the controls are the solution of a drill
     every = {control_.name: control_ for control_ in controls(scenario)}
     if unknown := sorted(set(only or ()) - set(every)):
-        raise RunError(f"no control {', '.join(unknown)}; the controls are: {', '.join(every)}")
+        raise ConfigError("--only", [f"no control {', '.join(unknown)}; the controls are: {', '.join(every)}"])
     chosen = [control_ for name, control_ in every.items() if only is None or name in only]
     baseline = calibrate.undisturbed(scenario, progress)
     begun = time.time()
@@ -155,9 +156,11 @@ def serve(run: Run, scenario: Scenario, chosen: Control, progress: Progress) -> 
     state.restore(run, scenario, progress)
     stopped = {p.name for p in control.processes(run) if p.state in ("STOPPED", "EXITED", "FATAL")} - {"load"}
     unchanged = [name for name in run.info.services if name in stopped - set(differing)]
+    begun = time.monotonic()
     for name in unchanged:
         control.start(run, name)
-    drill.wait_ready(run, progress, unchanged)  # before others: an engine takes longer than a gateway waits for it
+    # Before others: an engine takes longer than a gateway waits for it.
+    drill.wait_ready(run, progress, unchanged, since=begun)
     drill.put_in_service(run, differing, placed, old, progress)
     drill.wait_ready(run, progress)
     for name in chosen.stop:

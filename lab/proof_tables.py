@@ -60,14 +60,22 @@ def machine_of(made: Mapping[str, Any]) -> str:
 
 def conditions(attempts: Sequence[Mapping[str, Any]]) -> str:
     """How steady the machine was, and how late the generator."""
-    anchors = [attempt["conditions"]["anchors"] for attempt in attempts]
+    known = [attempt["conditions"] for attempt in attempts if _has_rows(attempt)]
+    if not known:
+        return "No load left anything to look at."
+    anchors = [one["anchors"] for one in known]
     speeds = [anchor[when] / anchor["calibrated"] for anchor in anchors for when in ("before", "after")]
-    late = [attempt["conditions"]["delivery"]["lag_p99_seconds"] for attempt in attempts]
+    late = [one["delivery"]["lag_p99_seconds"] for one in known]
     lags = [1e3 * seconds for seconds in late if seconds is not None]  # None: no request was sent
     return (
         f"The machine ran at {min(speeds):.0%} to {max(speeds):.0%} of its calibrated speed; the p99 of the "
         f"generator's lag was {min(lags):.0f} to {max(lags):.0f} ms, {median(lags):.0f} ms in the middle."
     )
+
+
+def _has_rows(attempt: Mapping[str, Any]) -> bool:
+    """Whether the load generator left anything that could be looked at."""
+    return "delivery" in attempt["conditions"]
 
 
 def _series(graded: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, list[float], float | None]]:
@@ -120,10 +128,11 @@ def controls(proof: Mapping[str, Any]) -> str:
     ]
     for item in proof["controls"]:
         last = item["attempts"][-1]
-        margins = margins_of(last["checks"])
-        # A load that was cut short counts certain misses only: its goodput is an upper bound.
-        bound = "≤ " if last["conditions"]["delivery"]["cut_short"] else ""
-        shown = f"{bound}{last['figures']['goodput']:.0%}"
+        margins, shown = margins_of(last["checks"]), "-"
+        if _has_rows(last):
+            # A load that was cut short counts certain misses only: its goodput is an upper bound.
+            bound = "≤ " if last["conditions"]["delivery"]["cut_short"] else ""
+            shown = f"{bound}{last['figures']['goodput']:.0%}"
         cells = [item["control"], item["must"], last["verdict"], shown, margins, str(len(item["attempts"]))]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -139,12 +148,13 @@ def disturbed(made: Mapping[str, Any]) -> str:
     """Each disturbed load with its verdict."""
     lines = ["| configuration | disturbance | verdict | CPU outside | why |", "| --- | --- | --- | ---: | --- |"]
     for item in made["results"]:
-        host = item["conditions"]["host"]
-        graded = item["verdict"] != "cannot_grade"
+        graded, outside = item["verdict"] != "cannot_grade", "-"
         why = f"goodput {item['figures']['goodput']:.1%}" if graded else "; ".join(item["reasons"])
-        outside = host["outside_share"] + host["steal_share"]
+        if _has_rows(item):
+            host = item["conditions"]["host"]
+            outside = f"{host['outside_share'] + host['steal_share']:.1%}"
         verdict = item["verdict"].replace("_", " ")
-        lines.append(f"| {item['configuration']} | {item['disturbance']} | {verdict} | {outside:.1%} | {why} |")
+        lines.append(f"| {item['configuration']} | {item['disturbance']} | {verdict} | {outside} | {why} |")
     return "\n".join(lines) + f"\n\n{machine_of(made)}.\n"
 
 
@@ -161,10 +171,19 @@ def with_tables(text: str) -> str:
 
     def table(place: re.Match[str]) -> str:
         before, evidence, scenario, after = place.groups()
-        made = json.loads(proof_path(find(scenario)).with_name(f"{evidence}.json").read_text())
-        return f"{before}\n{_TABLES[evidence](made).strip()}\n\n{after}"
+        proof = proof_path(find(scenario))
+        made = json.loads(proof.with_name(f"{evidence}.json").read_text())
+        older = _older(made, json.loads(proof.read_text())) if evidence == "repeats" else ""
+        return f"{before}\n{_TABLES[evidence](made).strip()}{older}\n\n{after}"
 
     return _PLACE.sub(table, text)
+
+
+def _older(made: Mapping[str, Any], proof: Mapping[str, Any]) -> str:
+    """Whether `made` is of another version than the proof, in a sentence."""
+    if all(made.get(what) == proof[what] for what in ("digest", "code", "grader")):
+        return ""
+    return " Between these loads and the proof above the scenario, its code or its grader was changed."
 
 
 def main() -> int:

@@ -97,8 +97,8 @@ def _changed(run: Run) -> bool:
     """Whether a change is in service, or was for a while."""
     changed = before = False
     for event in run.events():
-        if event["kind"] == "apply" and event["diff"]:
-            changed, before = True, changed
+        if event["kind"] == "apply":  # without a difference where it starts what had ended
+            changed, before = changed or bool(event["diff"]), changed
         elif event["kind"] == "apply_failed":  # what ran before was put back
             changed = before
     return changed

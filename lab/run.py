@@ -227,7 +227,7 @@ def current() -> Run:
     """The run that runs/current names; raises RunError when there is none."""
     if not CURRENT.exists():
         raise RunError(NO_DRILL)
-    return Run(CURRENT.resolve())
+    return Run(RUNS / CURRENT.readlink())  # as it was created: RUNS itself may be a link
 
 
 def last_drill() -> Run:

@@ -50,7 +50,7 @@ def guarded(failure: int = FAIL) -> Callable[[Callable[..., None]], Callable[...
                 fail(str(problem), USAGE if isinstance(problem, ConfigError | report.WrongAnswer) else failure)
             except KeyboardInterrupt:
                 fail("interrupted", INTERRUPTED)
-            except (typer.Exit, typer.Abort, click.ClickException):
+            except (typer.Exit, typer.Abort, click.ClickException, BrokenPipeError):  # the last: `| head` has enough
                 raise
             except Exception:  # a fault of ours: never an exit code that means something else
                 errors.print_exception()

@@ -96,15 +96,11 @@ def metric_rows(run: Run, scenario: Scenario, query: str | None) -> list[dict[st
                     raise
                 rows.append(item | {"error": str(problem), "samples": []})
                 continue
-            rows.append(item | {"samples": [{"labels": dict(s.labels), "value": _finite(s.value)} for s in samples]})
+            rows.append(item | {"samples": [{"labels": dict(s.labels), "value": s.value} for s in samples]})
             if query and not samples:
                 with suppress(QueryError):  # Prometheus reads more than we do
                     rows[-1]["unknown"] = sorted(metric_names(query) - prometheus.names())
     return rows
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 def metrics(rows: Sequence[dict[str, Any]], run: Run) -> RenderableType:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,7 +70,8 @@ class Children:
             self._stopped = True
             for child in self._running:
                 if child.poll() is None:
-                    os.killpg(child.pid, signal.SIGKILL)
+                    with suppress(ProcessLookupError):  # it ended just now
+                        os.killpg(child.pid, signal.SIGKILL)
 
 
 @dataclass(frozen=True)

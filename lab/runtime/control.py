@@ -7,6 +7,9 @@ import subprocess
 import sys
 import time
 import xmlrpc.client
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,16 +80,28 @@ def start_supervisor(run: Run, detached: bool) -> None:
             stderr=out,
             start_new_session=True,
         )
-    deadline = time.monotonic() + 15
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            client(run).supervisor.getState()
+    try:
+        if _answers(run, process, seconds=15):
             return
-        except UNREACHABLE:
-            time.sleep(0.05)
+    except BaseException:  # Ctrl-C before its pid file is written: nobody else could find it
+        process.kill()
+        process.wait()
+        raise
     process.kill()
     output = (run.logs / "supervise.out").read_text(errors="replace").strip()
     raise RunError(f"the process manager did not start: {output[-500:] or 'no output'} (logs in {run.logs})")
+
+
+def _answers(run: Run, process: subprocess.Popen[bytes], seconds: float) -> bool:
+    """Waits until the supervisord of `run` answers; whether it does before it ends and within `seconds`."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            client(run).supervisor.getState()
+            return True
+        except UNREACHABLE:
+            time.sleep(0.05)
+    return False
 
 
 def processes(run: Run) -> list[Process]:
@@ -154,10 +169,12 @@ def shut_down(run: Run, at_once: bool = False) -> None:
             try:
                 client(run).supervisor.shutdown()
             except (*UNREACHABLE, xmlrpc.client.Fault):
-                os.kill(pid, signal.SIGTERM)
+                with suppress(ProcessLookupError):  # its time box is over just now
+                    os.kill(pid, signal.SIGTERM)
             _, left = psutil.wait_procs(tree, timeout=STOP_SECONDS)
         for process in left:
-            process.kill()
+            with suppress(psutil.NoSuchProcess):  # it ended with its parent
+                process.kill()
         psutil.wait_procs(left, timeout=5)
     Path(run.info.socket).unlink(missing_ok=True)
     (run.folder / "supervisord.pid").unlink(missing_ok=True)
@@ -172,11 +189,29 @@ def _tree(pid: int) -> list[psutil.Process]:
 
 
 def tail(log: Path, lines: int = 12) -> str:
-    """The last lines of a log file, for an error message."""
+    """The last lines of a log file; empty where there is none."""
     try:
         with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - 20_000))
-            text = file.read().decode("utf-8", "replace")
+            return _text(deque(file, maxlen=lines)).rstrip("\n")
     except OSError:
         return ""
-    return "\n".join(text.splitlines()[-lines:])
+
+
+def follow(log: Path, lines: int) -> Iterator[str]:
+    """The last lines of a log file and then, without end, what is added to it; twice a second. Raises OSError."""
+    file = log.open("rb")
+    try:
+        yield _text(deque(file, maxlen=lines))
+        while True:
+            yield _text(file)
+            if log.exists() and not os.path.samestat(os.fstat(file.fileno()), log.stat()):  # a new one was begun
+                yield _text(file)
+                file.close()
+                file = log.open("rb")
+            time.sleep(0.5)
+    finally:
+        file.close()
+
+
+def _text(lines: Iterable[bytes]) -> str:
+    return b"".join(lines).decode("utf-8", "replace")

@@ -41,6 +41,7 @@ def main() -> None:
         if time.time() > run.info.ends:
             run.event("time_box", seconds=run.info.time_box_seconds)
             client(run).supervisor.shutdown()
+            return  # what ends now ends for that reason
 
 
 if __name__ == "__main__":

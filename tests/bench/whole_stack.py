@@ -33,7 +33,7 @@ class AllServices(Scenario):
     def __init__(self) -> None:
         self.folder = find(all_ids()[0]).folder
 
-    def patch(self, layer: str, service: str) -> dict[str, Any]:
+    def layer(self, name: str) -> dict[str, dict[str, Any]]:
         return {}
 
 

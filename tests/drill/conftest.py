@@ -6,7 +6,7 @@ import pytest
 from lab_command import lab
 
 from lab.calibrate import machine
-from lab.run import CURRENT, Run
+from lab.run import CURRENT, current
 from lab.runtime import control
 
 
@@ -16,7 +16,7 @@ def pytest_report_header() -> str:
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_other_drill() -> Iterator[None]:
-    if CURRENT.exists() and control.alive(Run(CURRENT.resolve())):
+    if CURRENT.exists() and control.alive(current()):
         pytest.exit("a drill is running in this checkout: `lab stop` first", returncode=2)
     yield
     lab("stop")

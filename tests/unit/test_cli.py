@@ -10,8 +10,9 @@ from handmade import a_run
 from typer.testing import CliRunner
 
 import lab.run
-from lab import cli, doctor, drill, workspace
-from lab.run import Ports, Run, exclusive, set_current
+from lab import cli, doctor, drill, drill_view, workspace
+from lab.run import Ports, Run, RunError, exclusive, set_current
+from lab.runtime import control
 from lab.scenario import all_ids, find
 
 SCENARIO = all_ids()[0]
@@ -43,6 +44,11 @@ def ended(runs: Path) -> Run:
 
 def call(*arguments: str) -> Result:
     return CliRunner().invoke(cli.app, list(arguments))
+
+
+def could_not(command: str, *_: str) -> int:
+    """The exit code of a command that cannot do what it should; 1 of `check` is a grade."""
+    return 3 if command == "check" else 1
 
 
 def payload(result: Result) -> dict[str, Any]:
@@ -133,8 +139,15 @@ def test_prove_names_the_controls_when_one_is_unknown(monkeypatch):
     monkeypatch.setattr(doctor, "require_setup", lambda: None)
     monkeypatch.setattr("lab.calibrate.undisturbed", lambda *_: object())
     result = call("prove", SCENARIO, "--only", "helthy")
-    assert result.exit_code in (1, 2)
+    assert result.exit_code == 2
     assert "healthy" in result.stderr
+
+
+def test_prove_takes_controls_or_repeats():
+    """Bug: --only was left out of account beside --repeats, and hours of other loads ran."""
+    result = call("prove", SCENARIO, "--only", "healthy", "--repeats", "10")
+    assert result.exit_code == 2
+    assert "--repeats takes healthy, broken and the reference fix" in result.stderr
 
 
 # ── no drill, or one that is over ──
@@ -145,7 +158,7 @@ NEED_A_RUN = ("check", "status", "metrics", "apply", "diff", "hint", "diagnose",
 @pytest.mark.parametrize("words", NEED_A_RUN)
 def test_without_a_drill_the_error_says_how_to_start_one(words):
     result = call(*words.split())
-    assert (result.exit_code, result.stdout) == (1, "")
+    assert (result.exit_code, result.stdout) == (could_not(words), "")
     assert "error: no drill has been started: `make drill`, or `lab list` and `lab start ID`" in result.stderr
 
 
@@ -153,7 +166,7 @@ def test_without_a_drill_the_error_says_how_to_start_one(words):
 def test_after_a_drill_the_error_says_why_it_is_over_and_how_to_go_on(arguments, ended):
     ended.event("time_box", seconds=2700)
     result = call(*arguments)
-    assert (result.exit_code, result.stdout) == (1, "")
+    assert (result.exit_code, result.stdout) == (could_not(*arguments), "")
     said = "its time box was over. Start it again with `lab start"
     assert said in " ".join(result.stderr.split())
 
@@ -175,7 +188,7 @@ def test_an_error_leaves_nothing_on_standard_output_that_looks_like_json():
     """Bug: a script that pipes --json into a parser must see either an object or nothing."""
     for arguments in (["check", "--json"], ["metrics", "--json"], ["diff", "--json"], ["report", "--json"]):
         result = call(*arguments)
-        assert (result.exit_code, result.stdout) == (1, "")
+        assert (result.exit_code, result.stdout) == (could_not(*arguments), "")
 
 
 @pytest.mark.parametrize("drills", [0, 1])
@@ -191,7 +204,7 @@ def test_stopping_what_does_not_run_is_fine(drills, request):
 def test_two_commands_that_change_a_drill_do_not_run_at_once(arguments):
     with exclusive("test"):
         result = call(*arguments)
-    assert (result.exit_code, result.stdout) == (1, "")
+    assert (result.exit_code, result.stdout) == (could_not(*arguments), "")
     assert "another lab command is changing this drill" in result.stderr
 
 
@@ -328,9 +341,29 @@ def test_the_report_is_written_where_it_is_said(ended, tmp_path):
     assert call("report", "--out", str(tmp_path / "no/folder.md")).exit_code == 1
 
 
-def test_no_command_prints_a_key(ended):
-    for arguments in (["status"], ["diff"], ["diagnose"], ["report"], ["status", "--json"]):
-        assert "lab-secret" not in call(*arguments).output
+def test_no_command_prints_a_key(ended, monkeypatch):
+    (ended.logs / "llm.log").write_text("ready\n")
+    keys = json.loads(ended.keys_file.read_text())
+    for arguments in (["diff"], ["diagnose"], ["report"], ["hint"], ["logs", "llm"]):
+        result = call(*arguments)
+        assert result.exit_code == 0, result.output
+        assert not any(key in result.output for key in keys.values())
+    monkeypatch.setattr(control, "alive", lambda run: True)
+    monkeypatch.setattr(control, "processes", lambda run: [])
+    for arguments in (["status"], ["status", "--json"]):
+        result = call(*arguments)
+        assert result.exit_code == 0, result.output
+        assert str(ended.workspace.name) in result.output
+        assert not any(key in result.output for key in keys.values())
+
+
+def test_status_does_not_call_the_requests_of_a_stopped_load_missed(ended, monkeypatch):
+    """Bug: during each check every request of the practice load counted as missed, half a minute after it stopped."""
+    monkeypatch.setattr(control, "alive", lambda run: True)
+    monkeypatch.setattr(control, "processes", lambda run: [])
+    monkeypatch.setattr(drill_view, "recent", lambda *_: pytest.fail("asked about a load that does not run"))
+    assert payload(call("status", "--json"))["recent"] is None
+    assert "No practice load runs" in call("status").stdout
 
 
 # ── runs that are somebody else's ──
@@ -346,7 +379,7 @@ def proof(runs: Path) -> Run:
 
 @pytest.mark.parametrize(
     "command",
-    [("status",), ("metrics",), ("apply",), ("check",), ("report", "--yes"), ("hint",), ("diff",)],
+    [("status",), ("metrics",), ("apply",), ("check",), ("report", "--yes"), ("hint",), ("diff",), ("logs", "llm")],
     ids=" ".join,
 )
 def test_what_is_for_a_drill_leaves_a_proof_alone(proof, command):
@@ -370,3 +403,25 @@ def test_a_proof_that_runs_is_not_stopped_from_outside(proof):
     assert result.exit_code != 0
     assert "cannot stop what runs for a proof: another lab command" in result.stderr
     assert call("stop").exit_code == 0, "what a proof has left behind can be stopped"
+
+
+def test_a_drill_that_is_not_up_yet_is_not_said_to_be_stopped(ended):
+    """Bug: while a start was building indexes, "Nothing was running" was said, and then the drill came up."""
+    with exclusive("start a drill"):
+        result = call("stop")
+    assert result.exit_code == 1
+    assert "cannot stop what runs for a drill: another lab command" in result.stderr
+
+
+def test_a_start_that_is_refused_does_not_hide_the_drill_before_it(ended, monkeypatch):
+    """Bug: hint, diagnose and report spoke of a drill that had never come to be."""
+    monkeypatch.setattr(drill, "_taken", lambda port: True)
+    with pytest.raises(RunError, match="is taken by another program"):
+        drill.start(find(SCENARIO), workspace.broken(find(SCENARIO)), purpose="drill", progress=print, port_base=20000)
+    assert lab.run.last_drill() == ended
+
+
+def test_internal_faults_of_a_check_are_no_failed_check(ended, monkeypatch):
+    monkeypatch.setattr(control, "alive", lambda run: 1 / 0)
+    assert call("check").exit_code == 3
+    assert call("metrics").exit_code == 1

@@ -8,7 +8,7 @@ import pytest
 
 from lab import code
 from lab.paths import ROOT
-from lab.scenario import SERVICES
+from lab.runtime.services import SERVICES
 
 
 @pytest.fixture
@@ -71,14 +71,16 @@ def test_what_is_asked_without_the_load_generator_does_not_change_with_it(checko
     assert digest("llm", of=code.stack_digest) != before
 
 
-@pytest.mark.parametrize("service", [name for name in SERVICES if (ROOT / "stack" / name / "__main__.py").exists()])
+@pytest.mark.parametrize("service", SERVICES)
 def test_every_module_of_the_stack_that_a_service_imports_is_in_its_digest(service):
+    module = SERVICES[service].module
+    main = f"{module}.__main__" if (ROOT / module.replace(".", "/")).is_dir() else module
     script = (
-        f"import sys, stack.{service}.__main__\n"
+        f"import sys, {main}\n"
         "print(*(getattr(module, '__file__', None) for module in list(sys.modules.values())), sep='\\n')"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     loaded = {path for line in done.stdout.splitlines() if (path := Path(line)).is_relative_to(ROOT / "stack")}
-    assert ROOT / "stack" / service / "app.py" in loaded
+    assert ROOT / f"{main.replace('.', '/')}.py" in loaded
     others_metrics = {ROOT / "stack/telemetry/metrics" / f"{name}.py" for name in SERVICES}
     assert loaded - others_metrics <= set(code.covered({service}))

@@ -83,6 +83,19 @@ def test_a_query_that_reads_the_clock_is_refused(query: str) -> None:
     assert "cannot be used in evidence" in refused(query)
 
 
+@pytest.mark.parametrize(
+    "query",
+    [
+        "max(rag_index_age_seconds)",
+        "sum(vllm:num_requests_waiting) / max(rag_index_age_seconds)",
+        "drift_last_window_timestamp_seconds",
+    ],
+)
+def test_a_metric_that_reads_the_clock_is_refused(query: str) -> None:
+    """Exploit: an index is built before each run, and one run was recorded later after it than another."""
+    assert "tells when something was done" in refused(query)
+
+
 @pytest.mark.parametrize("hidden", ['"vllm:num_requests_waiting"', "# vllm:num_requests_waiting"])
 def test_a_metric_in_a_text_or_comment_does_not_make_a_query_evidence(hidden: str) -> None:
     """Exploit: name a metric where it does nothing, to get past the rule that one must be named."""

@@ -10,6 +10,7 @@ from lab import code, evaluation, workspace
 from stack.evals.example import Row
 from stack.evals.results import Identity, Manifest, Results
 from stack.evals.suite import Named, load_suites
+from stack.settings import ConfigError
 
 
 def run_of(folder: Path, of: Named, found: dict[str, Row], digest: str | None = None, name: str = "run") -> Results:
@@ -75,3 +76,19 @@ def test_a_change_of_the_encoders_code_takes_other_vectors(tmp_path: Path, monke
     after = evaluation.release(load_suites(["retrieval"])).configs["rag"]["storage"]["vectors"]
     assert before != after
     assert before.startswith(workspace.defaults(["rag"])["rag"]["storage"]["vectors"])
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("", "it changes nothing"),
+        ("# rag: {retrieval: {}}\n", "it changes nothing"),
+        ("rag: {collections: 5}\n", "rag.collections: 5 is no mapping"),
+    ],
+)
+def test_a_change_that_cannot_be_meant_is_refused(tmp_path: Path, change: str, said: str) -> None:
+    """Bug: a file of comments was evaluated as the stack as it is, and passed; a number was a traceback."""
+    path = tmp_path / "change.yaml"
+    path.write_text(change)
+    with pytest.raises(ConfigError, match=said):
+        evaluation.release(load_suites(), [path])

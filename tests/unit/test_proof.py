@@ -1,5 +1,6 @@
 """When the load of a control may end before its plan does, and what it does without."""
 
+import json
 from types import SimpleNamespace
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 from handmade import CHECKS, a_plan, a_public, a_row, rows
 
 from lab import proof
-from lab.grade import Grade
+from lab.grade import CheckResult, Grade
 from lab.proof import RECORDED, Control, watcher
 from loadtests.labelled import Expected
 from loadtests.plan import Arrival, Plan
@@ -82,3 +83,48 @@ def test_what_a_control_stops_is_not_missed_by_its_check(monkeypatch):
     scenario = SimpleNamespace(public=PUBLIC)
     proof._prove_one(None, scenario, None, Control("c", {}, fails_on="goodput", stop=("llm",)), lambda text: None)
     assert asked == [("llm",)]
+
+
+# ── whether a control did what it must ──
+
+
+def a_check(check_id: str, outcome: str = "pass", margin: float | None = 2.0, unit: Any = "×") -> CheckResult:
+    return CheckResult(check_id, "", "", outcome, 1.0, 1.0, ">=", None, margin, "", unit)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("must_fail_on", "verdict", "checks", "problem"),
+    [
+        (None, "pass", [a_check("goodput"), a_check("abuse", margin=3.0, unit="SE")], None),
+        (None, "pass", [a_check("goodput", margin=1.49)], "goodput: margin 1.49 × is below 1.5"),
+        (None, "pass", [a_check("abuse", margin=2.9, unit="SE")], "abuse: margin 2.90 SE is below 3.0"),
+        (None, "pass", [a_check("answer_work", margin=1.1), a_check("prompt", margin=None)], None),
+        (None, "fail", [a_check("goodput", "fail")], "must pass, but"),
+        ("cost", "fail", [a_check("cost", "fail"), a_check("goodput", margin=1.0)], None),
+        ("cost", "fail", [a_check("cost", "fail", margin=1.2)], "cost: margin 1.20 × is below 1.5"),
+        ("answer_work", "fail", [a_check("answer_work", "fail", margin=1.2)], "answer_work: margin 1.20"),
+        ("cost", "fail", [a_check("cost"), a_check("goodput", "fail")], "must fail on cost, but that check did not"),
+        ("cost", "fail", [a_check("goodput", "fail")], "must fail on cost, but that check did not"),
+        ("cost", "cannot_grade", [a_check("cost", "fail")], "could not be graded: noise"),
+        (None, "cannot_grade", [], "could not be graded: noise"),
+    ],
+)
+def test_a_control_has_to_do_what_it_must_and_with_margin(must_fail_on, verdict, checks, problem):
+    result = Grade(verdict, ("noise",), tuple(checks), {}, {})
+    found = proof.shortfalls(Control("c", {}, fails_on=must_fail_on), result, SimpleNamespace(public=PUBLIC))
+    assert found == [] if problem is None else problem in found[0]
+
+
+@pytest.mark.parametrize("what", ["digest", "code", "grader"])
+def test_a_proof_holds_for_the_scenario_its_code_and_its_grader_as_they_were(tmp_path, monkeypatch, what):
+    holds_for = {"digest": "d", "code": "c", "grader": "g"}
+    monkeypatch.setattr(proof, "_holds_for", lambda _: dict(holds_for))
+    path = tmp_path / "proof.json"
+    monkeypatch.setattr(proof, "proof_path", lambda _: path)
+    scenario: Any = object()
+    assert not proof.proved(scenario), "there is none"
+    for good in (False, True):
+        path.write_text(json.dumps({"proved": good, **holds_for}))
+        assert proof.proved(scenario) is good
+    holds_for[what] = "another"
+    assert not proof.proved(scenario)

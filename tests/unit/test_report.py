@@ -127,6 +127,16 @@ def test_a_change_that_was_not_served_hides_no_earlier_one(run, scenario):
         answer(run, scenario, predictions=(f"{name}={true}",))
 
 
+def test_a_service_that_could_not_be_started_again_hides_no_earlier_change(run, scenario):
+    """Bug: a change in service was forgotten when a later apply, of nothing new, failed."""
+    name, true = next(iter(scenario.truth.predictions.items()))
+    run.event("apply", services=["gateway"], diff="-x: 1\n+x: 2\n")
+    run.event("apply", services=["llm"], diff="")
+    run.event("apply_failed", services=["llm"], problem="not ready")
+    with pytest.raises(report.WrongAnswer, match="a change is in service since"):
+        answer(run, scenario, predictions=(f"{name}={true}",))
+
+
 def test_what_is_read_off_a_check_is_no_prediction(run, scenario):
     """Exploit: each check shows what the healthy stack has, and a prediction follows from it."""
     name, true = next(iter(scenario.truth.predictions.items()))

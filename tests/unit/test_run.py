@@ -153,6 +153,15 @@ def test_the_current_run_is_the_one_that_was_set_last(runs):
     assert sorted(path.name for path in runs.iterdir()) == ["current", "one", "two"]
 
 
+def test_a_folder_for_runs_that_is_a_link_makes_no_difference(runs, tmp_path):
+    """Bug: the current run had another path than it was started with, and counted as dead while it ran."""
+    (tmp_path / "elsewhere").mkdir()
+    runs.symlink_to("elsewhere")
+    run = create(info("one"))
+    set_current(run)
+    assert current() == run
+
+
 def test_a_current_run_whose_folder_was_removed_is_no_run(runs):
     runs.mkdir()
     set_current(Run(runs / "gone"))

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -323,7 +324,7 @@ def run(tmp_path: Path, configs: Configs, monkeypatch: pytest.MonkeyPatch) -> Ru
     monkeypatch.setattr(drill.control, "stop", lambda run, name: running.discard(name))
     monkeypatch.setattr(drill.control, "start", start)
     monkeypatch.setattr(drill.control, "running", lambda run: running)
-    monkeypatch.setattr(drill, "wait_ready", lambda *_: None)
+    monkeypatch.setattr(drill, "wait_ready", lambda *_, **__: None)
     return run
 
 
@@ -332,6 +333,17 @@ def test_a_service_that_says_that_waiting_is_in_vain_is_not_waited_for(tmp_path,
     monkeypatch.setattr(drill.httpx, "get", lambda *_, **__: httpx.Response(503, json=told))
     with pytest.raises(RunError, match="gateway cannot become ready: books: index blue does not fit"):
         drill.wait_ready(a_run(tmp_path / "run"), print, ["gateway"])
+
+
+def test_a_service_that_ended_while_others_were_restarted_is_not_waited_for(tmp_path, monkeypatch):
+    """Bug: its end lay before the wait began, went unseen, and was waited for for minutes."""
+    run = a_run(tmp_path / "run")
+    begun = time.monotonic()
+    run.event("process", service="gateway", state="exited", pid=7, exit_status=2)
+    monkeypatch.setattr(drill, "unready", lambda url: ("", False))
+    monkeypatch.setattr(drill.control, "processes", lambda run: [])
+    with pytest.raises(RunError, match="gateway does not run: it ended by itself"):
+        drill.wait_ready(run, print, ["gateway"], since=begun)
 
 
 def edit(run: Run, path: str, value: Any, service: str = "llm") -> None:
