@@ -14,7 +14,7 @@ from typing import IO
 from lab.paths import tool
 from lab.prometheus import Prometheus, PrometheusSlow, PrometheusUnreachable, Sample
 from lab.promql import QueryError, read
-from lab.recording import Points, Recording, RecordingError, load
+from lab.recording import Points, Recording, RecordingError
 from stack.lifeline import die_with_parent
 
 # Recordings end about half an hour apart, so that a query with less reach than that sees only one of them, and
@@ -31,17 +31,6 @@ _LOOKBACK = "5s"  # without a scrape for this long a series is gone; the usual 5
 _START_SECONDS = 10
 _OLD_MS = 2_000  # a series that is there within two scrapes of its job's first is older than the recording
 _COUNTER = re.compile(r".+_(total|bucket|sum|count)")
-
-
-def evaluate(recordings: Mapping[str, Path], expression: str) -> dict[str, list[Sample]]:
-    """The value of `expression` at the end of each recording.
-
-    Raises QueryError, RecordingError, lab.paths.ToolMissing or PrometheusUnreachable.
-    """
-    parts = read(expression)
-    named = all(selector.metric for selector in parts.selectors)
-    with Replay({name: load(path) for name, path in recordings.items()}, parts.metrics if named else None) as replay:
-        return {name: replay.query(name, expression) for name in recordings}
 
 
 class Replay:

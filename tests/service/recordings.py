@@ -1,8 +1,20 @@
-"""Recordings made by hand, for tests."""
+"""Recordings made by hand, and what a query gives of some, for tests."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
-from lab.recording import Recording
+from lab.prometheus import Sample
+from lab.promql import read
+from lab.recording import Recording, load
+from lab.replay import Replay
+
+
+def evaluate(recordings: Mapping[str, Path], expression: str) -> dict[str, list[Sample]]:
+    """The value of `expression` at the end of each recording."""
+    parts = read(expression)
+    named = all(selector.metric for selector in parts.selectors)
+    with Replay({name: load(path) for name, path in recordings.items()}, parts.metrics if named else None) as replay:
+        return {name: replay.query(name, expression) for name in recordings}
 
 
 def a_recording(metrics: dict[str, Callable[[int], float]], seconds: int = 60) -> Recording:

@@ -5,10 +5,10 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import metric_names
 import pytest
 import yaml
 
-from lab import metric_names
 from lab.paths import DASHBOARDS, ROOT, tool
 from lab.promql import read
 from lab.scrape import render_config, rule_files

@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from recordings import a_recording
+from recordings import a_recording, evaluate
 
 from lab.paths import DASHBOARDS, tool
 from lab.prometheus import Prometheus, PrometheusUnreachable
 from lab.promql import QueryError
 from lab.recording import RecordingError, load, record, save
-from lab.replay import evaluate
 from lab.scrape import render_config, rule_files
 
 GATEWAY_PAGE = """

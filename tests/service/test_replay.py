@@ -11,14 +11,14 @@ from pathlib import Path
 
 import psutil
 import pytest
-from recordings import a_recording
+from recordings import a_recording, evaluate
 
 from lab import paths
 from lab.paths import ROOT, ToolMissing, tool
 from lab.prometheus import PrometheusUnreachable
 from lab.promql import QueryError
 from lab.recording import Recording, RecordingError, save
-from lab.replay import Replay, evaluate
+from lab.replay import Replay
 
 
 def values(replay: Replay, expression: str) -> list[float]:

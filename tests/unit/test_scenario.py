@@ -6,11 +6,12 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+import metric_names
 import pytest
 import yaml
 from controls import changes
 
-from lab import metric_names, proof, workspace
+from lab import proof, workspace
 from lab.diagnosis import load_vocabulary
 from lab.paths import DASHBOARDS, SCENARIOS
 from lab.promql import read
