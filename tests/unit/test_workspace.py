@@ -382,7 +382,7 @@ def test_a_configuration_that_cannot_be_served_is_taken_back(run, configs):
 def interrupt(run: Run, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
     """An apply with Ctrl-C just before the engine is stopped, before it is started, or while it is waited for."""
 
-    def ctrl_c(*_: object) -> None:
+    def ctrl_c(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
