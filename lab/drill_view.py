@@ -36,19 +36,19 @@ QUALITY = {
 def state(run: Run, scenario: Scenario) -> dict[str, Any]:
     """Everything `lab status` knows: services, the symptom, recent load figures, addresses."""
     public = scenario.public
-    services = control.processes(run)
-    load = any((process.name, process.state) == ("load", "RUNNING") for process in services)
+    services = [vars(process) for process in control.processes(run)]
     return {
         "running": True,
         "run_id": run.info.run_id,
         "scenario": scenario.id,
         "title": public.title,
-        "services": [vars(process) for process in services],
+        "services": services,
         "incidents": [e for e in run.events("process") if e["state"] in control.OVER][-5:],
         "seconds_left": max(0.0, round(run.info.ends - time.time())),
         "practice_load": run.info.practice,
         "objectives": public.objectives.model_dump() | {"goodput": public.least_goodput},
-        "recent": recent(run, scenario) if load else None,  # of a stopped load all that is due would be missed
+        # Of a load that was stopped, all that is due since would be missed.
+        "recent": recent(run, scenario) if load_runs(services) else None,
         "alerts": alerts(run),
         "seconds_since_check": since_check(run),
         "asks_prediction": bool(public.predict) and not report.too_late(run),
@@ -59,6 +59,11 @@ def state(run: Run, scenario: Scenario) -> dict[str, Any]:
         "gateway": run.gateway_url,
         "keys_file": str(run.keys_file),
     }
+
+
+def load_runs(services: Sequence[dict[str, Any]]) -> bool:
+    """Whether the practice load is among those of `services` that run."""
+    return any((one["name"], one["state"]) == ("load", "RUNNING") for one in services)
 
 
 def recent(run: Run, scenario: Scenario) -> dict[str, float | None] | None:
@@ -130,8 +135,7 @@ def status(state: dict[str, Any]) -> RenderableType:
     parts += [f"[red]alert {plain(item['alertname'])}[/] {plain(item.get('summary', ''))}" for item in state["alerts"]]
     if state["seconds_since_check"] is not None:
         parts.append(of_the_check(state["seconds_since_check"]))
-    load = any((one["name"], one["state"]) == ("load", "RUNNING") for one in state["services"])
-    parts += [symptom(state["recent"], state["objectives"], load), ""]
+    parts += [symptom(state["recent"], state["objectives"], load_runs(state["services"])), ""]
     if state["out_of_service"]:
         parts.append(plain(drill.out_of_service_in_words(state["out_of_service"])))
     if state["pending_changes"]:

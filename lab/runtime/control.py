@@ -80,16 +80,16 @@ def start_supervisor(run: Run, detached: bool) -> None:
             stderr=out,
             start_new_session=True,
         )
+    answers = False
     try:
-        if _answers(run, process, seconds=15):
-            return
-    except BaseException:  # Ctrl-C before its pid file is written: nobody else could find it
-        process.kill()
-        process.wait()
-        raise
-    process.kill()
-    output = (run.logs / "supervise.out").read_text(errors="replace").strip()
-    raise RunError(f"the process manager did not start: {output[-500:] or 'no output'} (logs in {run.logs})")
+        answers = _answers(run, process, seconds=15)
+    finally:
+        if not answers:  # also after Ctrl-C: before its pid file is written nobody else could find it
+            process.kill()
+            process.wait()
+    if not answers:
+        output = (run.logs / "supervise.out").read_text(errors="replace").strip()
+        raise RunError(f"the process manager did not start: {output[-500:] or 'no output'} (logs in {run.logs})")
 
 
 def _answers(run: Run, process: subprocess.Popen[bytes], seconds: float) -> bool:

@@ -341,15 +341,22 @@ def test_the_report_is_written_where_it_is_said(ended, tmp_path):
     assert call("report", "--out", str(tmp_path / "no/folder.md")).exit_code == 1
 
 
-def test_no_command_prints_a_key(ended, monkeypatch):
+@pytest.fixture
+def idle(ended: Run, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """A drill that is alive, and in which nothing runs."""
+    monkeypatch.setattr(control, "alive", lambda run: True)
+    monkeypatch.setattr(control, "processes", lambda run: [])
+    return ended
+
+
+def test_no_command_prints_a_key(ended, request):
     (ended.logs / "llm.log").write_text("ready\n")
     keys = json.loads(ended.keys_file.read_text())
     for arguments in (["diff"], ["diagnose"], ["report"], ["hint"], ["logs", "llm"]):
         result = call(*arguments)
         assert result.exit_code == 0, result.output
         assert not any(key in result.output for key in keys.values())
-    monkeypatch.setattr(control, "alive", lambda run: True)
-    monkeypatch.setattr(control, "processes", lambda run: [])
+    request.getfixturevalue("idle")
     for arguments in (["status"], ["status", "--json"]):
         result = call(*arguments)
         assert result.exit_code == 0, result.output
@@ -357,10 +364,8 @@ def test_no_command_prints_a_key(ended, monkeypatch):
         assert not any(key in result.output for key in keys.values())
 
 
-def test_status_does_not_call_the_requests_of_a_stopped_load_missed(ended, monkeypatch):
+def test_status_does_not_call_the_requests_of_a_stopped_load_missed(idle, monkeypatch):
     """Bug: during each check every request of the practice load counted as missed, half a minute after it stopped."""
-    monkeypatch.setattr(control, "alive", lambda run: True)
-    monkeypatch.setattr(control, "processes", lambda run: [])
     monkeypatch.setattr(drill_view, "recent", lambda *_: pytest.fail("asked about a load that does not run"))
     assert payload(call("status", "--json"))["recent"] is None
     assert "No practice load runs" in call("status").stdout
