@@ -17,8 +17,9 @@ setup: ## environments, data, Prometheus and the model (6.4 GB of disk, 2 to 3 m
 drill: setup ## start a drill: the first scenario, or SCENARIO=its-name
 	.venv/bin/lab start $(SCENARIO)
 
-test: lint ## lint, then every test
-	.venv/bin/pytest
+test: lint ## lint, then every test: drills last, alone on the machine
+	.venv/bin/pytest --numprocesses 2 --dist loadfile tests/unit tests/service
+	.venv/bin/pytest tests/drill
 
 prove: setup ## run the controls that prove SCENARIO, or every scenario
 	.venv/bin/lab prove $(or $(SCENARIO),--all)
@@ -56,6 +57,7 @@ doctor: setup ## say what is wrong with this machine or this set-up
 
 lock: $(UV) ## pin the packages of pyproject.toml in requirements/*.lock
 	$(COMPILE) pyproject.toml --group test --group train --group build --no-emit-package llm-design-lab -o requirements/lab.lock
+	$(COMPILE) --group workers --constraint requirements/lab.lock -o requirements/workers.lock
 	$(COMPILE) --group engine -o requirements/engine.lock
 	$(COMPILE) --group data --no-deps -o requirements/data.lock
 

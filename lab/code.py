@@ -13,8 +13,8 @@ A_FILE_EACH = {"config", "telemetry/metrics"}
 """Folders of `stack/` with a file for each service, of its name."""
 ALSO = {"gate": {"rag", "evals/__init__.py", "evals/example.py", "evals/statistics.py"}}
 """What a service runs in its own process besides its own folder: other folders of `stack/`, or files of them."""
-NO_CODE = {"evals/faults", "evals/suites"}
-"""Folders of `stack/` that count by themselves: a fault is a configuration, and a suite has a hash of its own."""
+NO_PART = {"stack/evals/faults", "stack/evals/suites", "requirements/workers.lock"}
+"""Left out: a fault is a configuration, a suite has a hash of its own, and only tests use the workers of pytest."""
 LOAD = "loadtests"
 """The load generator, as a part of what a digest covers."""
 SUFFIXES = {".py", ".yaml", ".yml", ".json", ".lock", ".npz", ".safetensors", ".onnx"}
@@ -70,11 +70,11 @@ def covered(parts: Set[str]) -> Iterator[Path]:
     """The files that the digest is made of; `parts` are services, and LOAD."""
     stack = ROOT / "stack"
     running = set(parts).union(*(ALSO.get(name, ()) for name in parts))
-    apart = {stack / name for name in NO_CODE}
+    apart = {ROOT / name for name in NO_PART}
     load = [ROOT / LOAD] if LOAD in parts else []
     for folder in (*load, ROOT / "requirements", stack):
         for path in folder.rglob("*"):
-            if path.is_file() and path.suffix in SUFFIXES and path.parent not in apart:
+            if path.is_file() and path.suffix in SUFFIXES and not apart & {path, path.parent}:
                 owner = _owner(path, stack)
                 if owner is None or owner in running or path.relative_to(stack).as_posix() in running:
                     yield path

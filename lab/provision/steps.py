@@ -23,6 +23,7 @@ _PINNED = ("--require-hashes", "--no-deps", "--only-binary", ":all:")
 def build_lab(work: Work) -> None:
     """`.venv`: the packages of the lab and the services, then the checkout itself, editable."""
     pip = _pip_with(work, "requirements/lab.lock", work.checkout.root / ".venv")
+    work.run(*pip, "install", *_PINNED, "--requirement", "requirements/workers.lock")
     work.run(*pip, "install", "--no-deps", "--no-index", "--no-build-isolation", "--editable", ".")
 
 
@@ -154,7 +155,7 @@ STEPS = (
         build=build_lab,
         folder=".venv",
         products=("bin/python", "bin/lab"),
-        inputs=("requirements/lab.lock", "pyproject.toml"),
+        inputs=("requirements/lab.lock", "requirements/workers.lock", "pyproject.toml"),
         gigabytes=2.0,
     ),
     Step(

@@ -53,7 +53,7 @@ def test_a_change_of_what_the_services_run_with_is_another_digest(checkout, chan
     "changed",
     [
         "stack/rag/app.py", "stack/config/rag.yaml", "stack/telemetry/metrics/rag.py", "stack/llm/app.pyc", "README.md",
-        "lab/cli.py",
+        "lab/cli.py", "requirements/workers.lock",
     ],
 )  # fmt: skip
 def test_a_change_of_anything_else_is_not(checkout, changed):

@@ -48,15 +48,6 @@ def test_a_request_id_is_kept_when_well_formed_and_else_made() -> None:
         assert re.fullmatch(r"[0-9a-f]{32}", ids_from_headers(bad, None).request_id)
 
 
-@pytest.fixture
-def root_logger() -> logging.Logger:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield root
-    root.handlers[:] = handlers
-    root.setLevel(level)
-
-
 def test_a_log_line_is_one_json_object_with_the_ids_of_the_request(
     root_logger: logging.Logger, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -27,6 +27,8 @@ SMALL = TrainingSettings(
     layers=2, steps=6, questions=2, negatives=2, max_tokens=32, evaluate_every=2, evaluate_questions=4, threads=1
 )
 
+pytestmark = pytest.mark.usefixtures("root_logger")  # an export makes it quieter
+
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory) -> Path:
