@@ -131,26 +131,25 @@ def test_a_configuration_that_the_engine_refuses_is_rolled_back(drill: Run) -> N
     assert httpx.get(f"{drill.gateway_url}/readyz", trust_env=False).status_code == 200
 
 
-def test_the_reference_fix_passes_within_the_time_that_is_promised(drill: Run) -> None:
-    scenario = find(SCENARIO)
-    for service, patch in next(iter(scenario.fixes.values())).patch.items():
+def test_callers_wait_while_a_fix_restarts_the_engine_and_are_served_after_it(drill: Run) -> None:
+    """Bug: they asked all of their plan of the stopped engine within seconds, and no load was left to look at."""
+    fix = next(fix for fix in find(SCENARIO).fixes.values() if "llm" in fix.patch)
+    for service, patch in fix.patch.items():
         edit(drill, service, patch)
+    load = pids(drill)["load"]
     applied = lab("apply", "--json")
     assert applied.code == 0, applied.err
-    answer = graded()
-    assert (answer.code, answer.json["verdict"]) == (0, "pass"), answer.json["reasons"]
-
-
-def test_callers_wait_while_the_engine_is_restarted_and_are_served_after_it(drill: Run) -> None:
-    """Bug: they asked all of their plan of the stopped engine within seconds, and no load was left to look at."""
-    edit(drill, "llm", {"engine": {"max_num_seqs": 16}})
-    load = pids(drill)["load"]
-    assert lab("apply", "--json").json["restarted"] == ["llm"]
+    assert sorted(applied.json["restarted"]) == sorted(fix.patch)
     deadline = time.monotonic() + 20
     while (seen := lab("status", "--json").json["recent"]) is None or not seen["answered_per_second"]:
         assert time.monotonic() < deadline, "nobody was served after the restart"
         time.sleep(1)
     assert pids(drill)["load"] == load, "the load was used up, and started anew"
+
+
+def test_the_fixed_stack_passes(drill: Run) -> None:
+    answer = graded()
+    assert (answer.code, answer.json["verdict"]) == (0, "pass"), answer.json["reasons"]
 
 
 def test_diagnosis_and_report(drill: Run, tmp_path: Path) -> None:
