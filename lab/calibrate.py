@@ -18,9 +18,9 @@ import psutil
 
 from lab import drill, workspace
 from lab.anchor import measure as measure_anchor
-from lab.code import code_digest
+from lab.code import code_digest, grader_digest
 from lab.drill import Progress, plan_for, rate
-from lab.grade import MARGIN
+from lab.grade import MARGIN, same_speed
 from lab.host import QUIET_SHARE, HostMeter, HostUse, use_over
 from lab.measure import load_figures, metric_figures, wait_scraped
 from lab.paths import CACHE
@@ -36,7 +36,7 @@ from loadtests.users import USERS
 
 BASELINES = CACHE / "baselines"
 CONCURRENCY = 16  # in flight while capacity is measured: what the engine runs at once
-CAPACITY_SECONDS, WARM_SECONDS, HEALTHY_SECONDS, ANCHOR_SECONDS = 40, 4, 45, 4
+CAPACITY_SECONDS, WARM_SECONDS, HEALTHY_SECONDS = 40, 4, 45
 LONGEST_PAUSE_SECONDS = (CAPACITY_SECONDS - WARM_SECONDS) / 8  # without an answer while CONCURRENCY wait
 QUIET_SECONDS, QUIET_WAIT_SECONDS = 2, 30
 ATTEMPTS = 3
@@ -51,7 +51,7 @@ class Baseline:
     key: str
     machine: dict[str, Any]
     made: float  # unix seconds
-    anchor: float  # rounds per second
+    anchor: float  # rounds per second, see lab.anchor
     capacity: float  # requests/s that the healthy stack completes at saturation
     figures: dict[str, float | None]
     costs: dict[str, float | None]
@@ -77,8 +77,9 @@ def _cpuinfo() -> list[str]:
 
 
 def key_of(scenario: Scenario) -> str:
-    """What a baseline holds for: this healthy configuration, these checks, this code, this machine."""
-    parts = [scenario.digest, code_digest(scenario.public.services), json.dumps(machine(), sort_keys=True)]
+    """What a baseline holds for: this healthy configuration, these checks, this code and its graders, this machine."""
+    code = [code_digest(scenario.public.services), grader_digest()]
+    parts = [scenario.digest, *code, json.dumps(machine(), sort_keys=True)]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
@@ -145,16 +146,30 @@ def _measure_once(run: Run, scenario: Scenario, progress: Progress) -> Baseline:
     load = scenario.public.load.grading
     meter = HostMeter(lambda: roots(run)).start()
     progress("measuring the machine's speed")
-    anchor = measure_anchor(ANCHOR_SECONDS)
+    before = measure_anchor()
     progress(f"measuring the capacity: {CONCURRENCY} requests in flight for {CAPACITY_SECONDS} s")
     capacity, pause = _capacity(run, load)
     progress(f"capacity {capacity:.2f} requests/s; recording the healthy run ({HEALTHY_SECONDS} s)")
     healthy = plan_for(load, rate=rate(load, capacity), seconds=HEALTHY_SECONDS, split="calibration")
     figures, costs, late = _healthy(run, scenario, healthy)
     labelled = _labelled(run, scenario, progress)
+    progress("measuring the machine's speed again")
+    after = measure_anchor()
     use = meter.stop()
-    return Baseline(1, key_of(scenario), machine(), time.time(), anchor, capacity, figures, costs, labelled,
-                    use.as_dict(), _problem(use, pause, late) or too_slow(figures, scenario.public))  # fmt: skip
+    problem = _problem(use, pause, late) or unsteady(before, after) or too_slow(figures, scenario.public)
+    return Baseline(1, key_of(scenario), machine(), time.time(), (before + after) / 2, capacity, figures, costs,
+                    labelled, use.as_dict(), problem)  # fmt: skip
+
+
+def unsteady(before: float, after: float) -> str | None:
+    """Why figures measured between these two speeds (rounds/s of lab.anchor) are of no one machine, or None."""
+    slow, fast = sorted([before, after])
+    if same_speed(slow, fast):
+        return None
+    return (
+        f"this machine's speed changed while it was measured: to {after / before:.0%} of what it was. Other programs, "
+        "or other guests of its host, may do that"
+    )
 
 
 def too_slow(figures: Mapping[str, float | None], public: Public) -> str | None:

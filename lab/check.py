@@ -22,7 +22,7 @@ from lab.traffic import Watcher, rows_so_far, send, to_the_end
 from loadtests.plan import Plan
 from loadtests.rows import Row
 
-ANCHOR_SECONDS, ANCHOR_ATTEMPTS = 4, 3
+ANCHOR_ATTEMPTS = 3
 IDLE_SHARE, IDLE_WAIT_SECONDS = 0.10, 20  # of the whole machine's CPU
 
 
@@ -65,7 +65,7 @@ def check(
     wait_scraped()
     end = time.time()
     _wait_idle(run, progress)  # a load that was cut short, or was too much, leaves work behind
-    anchors["after"] = measure_anchor(ANCHOR_SECONDS)
+    anchors["after"] = measure_anchor()
     site = workspace.healthy(scenario)["gateway"].get("documents", {})
     prompts = prompt_figures(run.audit_file, public, plan, rows_so_far(folder), site)
     from lab.alarms import alarm_figures  # brings scikit-learn, a second and more, which only a check is to wait for
@@ -108,7 +108,7 @@ def _anchor_before(baseline: Baseline, progress: Progress) -> float:
     """The machine's speed now; measured again while it is another one than at calibration, for it may come back."""
     for _ in range(ANCHOR_ATTEMPTS):
         progress("measuring the machine's speed")
-        anchor = measure_anchor(ANCHOR_SECONDS)
+        anchor = measure_anchor()
         if same_speed(anchor, baseline.anchor):
             break
     return anchor

@@ -92,7 +92,8 @@ def grade(folder: Path, public: Public) -> Grade:
     try:
         rows = read_rows(folder / "rows.jsonl")
     except LoadError as problem:
-        return Grade("cannot_grade", (f"the load generator left no usable rows: {problem}",), (), {}, measured)
+        reasons = (f"the load generator left no usable rows: {problem}",)
+        return Grade("cannot_grade", reasons, (), {}, measured["conditions"])
     sent = delivery(folder, plan, rows)
     cut_at = rows.end.seconds if rows.end and sent.cut_short else None
     figures = load_figures(rows.rows, plan.header.requests, public.objectives, cut_at)

@@ -3,7 +3,7 @@
 import pytest
 from handmade import a_public
 
-from lab.calibrate import CAPACITY_SECONDS, WARM_SECONDS, longest_pause, too_slow
+from lab.calibrate import CAPACITY_SECONDS, WARM_SECONDS, longest_pause, too_slow, unsteady
 
 
 @pytest.mark.parametrize(
@@ -25,3 +25,12 @@ def test_the_healthy_stack_has_to_leave_room_below_what_a_graded_one_may_miss(me
     """Nine of ten are asked for. A healthy stack that met them in 93 % failed one load of ten by chance."""
     problem = too_slow({"goodput": met}, a_public())
     assert (problem is None) is enough
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "steady"), [(100, 90, True), (90, 100, True), (100, 80, False), (80, 100, False)]
+)
+def test_a_machine_whose_speed_changes_while_it_is_measured_gives_no_baseline(
+    before: float, after: float, steady: bool
+) -> None:
+    assert (unsteady(before, after) is None) is steady

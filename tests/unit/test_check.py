@@ -119,7 +119,7 @@ def run(tmp_path: Path, running: set[str], monkeypatch: pytest.MonkeyPatch) -> R
         monkeypatch.setattr(check, name, lambda *_: None)
     plan = SimpleNamespace(header=SimpleNamespace(rate=1.0, requests=1, seconds=1.0))
     monkeypatch.setattr(check, "plan_for", lambda *_: plan)
-    monkeypatch.setattr(check, "measure_anchor", lambda seconds: 100.0)
+    monkeypatch.setattr(check, "measure_anchor", lambda: 100.0)
     meter = SimpleNamespace(start=lambda: meter, stop=lambda: SimpleNamespace(as_dict=dict))
     monkeypatch.setattr(check, "HostMeter", lambda roots: meter)
     monkeypatch.setattr(check, "grade", lambda folder, public: Grade("fail", (), (), {}, {}))
