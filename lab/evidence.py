@@ -36,11 +36,12 @@ _FUNCTIONS = _OVER_TIME | _AGGREGATIONS | {
 }  # fmt: skip
 _BLOW_UP = frozenset(["^", "%", "atan2"])
 
-# What callers see, and what any gateway or engine shows that has too much to do or too little.
+# What callers see, and what any service, gateway or engine shows that has too much to do or too little.
 _SYMPTOMS = (
     "loadgen[_:].*|gateway:.*|http_.*",
     "gateway_(request_duration|upstream_duration|overhead|time_to_first_token)_seconds_.*",
-    "gateway_(requests|tokens)_total|.*_in_flight(_.*)?",
+    "gateway_(requests|tokens)_total",
+    ".*_in_flight(_.*)?",
     "(vllm:num_|llm:)requests_.*|(vllm|llm):kv_cache_usage.*|(vllm:num_|llm:)preemptions.*",
     "vllm:(time_to_first_token|e2e_request_latency|inter_token_latency)_seconds_.*|llm:time_.*",
     "vllm:request_(queue_time|inference_time|decode_time|time_per_output_token)_seconds_.*",
